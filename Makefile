@@ -4,34 +4,78 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SITE := _build/html
+BUILT := $(SITE)/.built
+VENDOR := .tools/site
 PORT ?= 8000
 # One thread for each worker: two workers then fill two cores, and results do not depend on the machine.
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYDEVD_DISABLE_FILE_VALIDATION := 1
+
+BOOK_SOURCES := _config.yml _toc.yml $(shell find chapters bnlib -type f -not -name '.*' -not -name '*.pyc')
 
 .DEFAULT_GOAL := help
-.PHONY: help install book serve test lint format refresh constraints adopt clean
+.DELETE_ON_ERROR:
+.PHONY: help install book test serve lint format refresh adopt constraints clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 install: $(INSTALLED)  ## create .venv with all that the other commands need
 
-$(INSTALLED): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-		{ echo "expected Python >= 3.10, got $$($(PYTHON) --version); set PYTHON=/path/to/python3" >&2; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	@touch $@
+book: $(BUILT)  ## build the site into _build/html; warnings are errors
+	@echo "The site is in $(SITE). View it with: make serve"
+
+test: $(INSTALLED)  ## run unit tests, notebook tests and nbval on two workers
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --nbval tests chapters
+
+serve: $(BUILT)  ## view the site at http://localhost:8000 (PORT=... for another port)
+	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory $(SITE)
 
 lint: $(INSTALLED)  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: $(INSTALLED)  ## repair style where a program can
+format: $(INSTALLED)  ## repair what a program can repair of the style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+refresh: $(INSTALLED)  ## execute a chapter and store it: CHAPTER=02, solutions-1 or all
+	@test -n "$(CHAPTER)" || { echo "expected CHAPTER=02, solutions-1 or all, got nothing" >&2; exit 2; }
+	$(BIN)/python tools/refresh.py $(CHAPTER)
+
+adopt: $(INSTALLED)  ## set the public address everywhere: URL=https://github.com/owner/name
+	@test -n "$(URL)" || { echo "expected URL=https://github.com/owner/name, got nothing" >&2; exit 2; }
+	$(BIN)/python tools/adopt.py "$(URL)"
+
+constraints: $(INSTALLED)  ## choose exact versions anew for every supported Python
+	$(BIN)/python tools/constraints.py
+
 clean:  ## remove what was built (.venv stays)
 	rm -rf _build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "expected Python >= 3.10, got $$($(PYTHON) --version); set PYTHON=/path/to/python3" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV); the first time takes a few minutes."
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+$(BUILT): $(BOOK_SOURCES) $(INSTALLED) $(VENDOR)/.copied
+	$(BIN)/jupyter-book build . --warningiserror --keep-going --quiet
+	@touch $@
+
+# MathJax and the widgets' html-manager, from the npm registry, checked by the lock file's digests.
+$(VENDOR)/.copied: tools/site/package.json tools/site/package-lock.json | $(INSTALLED)
+	rm -rf $(VENDOR) && mkdir -p $(addprefix $(VENDOR)/extra/vendor/,widgets mathjax/input/tex mathjax/output/chtml)
+	cp tools/site/package.json tools/site/package-lock.json $(VENDOR)/
+	PATH="$(abspath $(BIN)):$$PATH" npm ci --prefix $(VENDOR) --ignore-scripts --no-audit --no-fund --loglevel error
+	cp $(VENDOR)/node_modules/@jupyter-widgets/html-manager/dist/embed.js $(VENDOR)/extra/vendor/widgets/
+	cp $(VENDOR)/node_modules/@jupyter-widgets/html-manager/dist/*.woff2 $(VENDOR)/extra/vendor/widgets/
+	cp $(VENDOR)/node_modules/mathjax/es5/tex-chtml.js $(VENDOR)/extra/vendor/mathjax/
+	cp -R $(VENDOR)/node_modules/mathjax/es5/input/tex/extensions $(VENDOR)/extra/vendor/mathjax/input/tex/
+	cp -R $(VENDOR)/node_modules/mathjax/es5/output/chtml/fonts $(VENDOR)/extra/vendor/mathjax/output/chtml/
+	rm -rf $(VENDOR)/node_modules
+	@touch $@

@@ -1,0 +1,1 @@
+"""Controlled experiments: data, models, training of many seeds, probes and recorded results."""

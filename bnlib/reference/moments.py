@@ -1,0 +1,113 @@
+"""Mean and variance of a batch, over any axes.
+
+The variance is biased (divided by m) unless asked otherwise: batch normalization divides by the
+biased one and keeps the unbiased one for inference.
+"""
+
+from __future__ import annotations
+
+import math
+from string import ascii_letters
+
+import numpy as np
+
+from bnlib.reference.validate import Axes, Floating, check_array, check_axes, check_ndim
+
+
+def batch_norm_axes(ndim: int) -> tuple[int, ...]:
+    """Return the axes that batch normalization reduces: all but the channels, axis 1.
+
+    ``(0,)`` for (N, C), ``(0, 2)`` for (N, C, L), ``(0, 2, 3)`` for (N, C, H, W).
+
+    Args:
+        ndim: number of axes of the input.
+
+    Returns:
+        The reduced axes, in increasing order.
+
+    Raises:
+        ValueError: ``ndim`` is less than 2.
+    """
+    check_ndim(ndim, 2, "(N, C, ...)")
+    return (0, *range(2, ndim))
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def center(x: Floating, axes: Axes) -> tuple[Floating, Floating]:
+    """Subtract from ``x`` its mean over ``axes``.
+
+    ``mu = sum(x) / m``, ``x_centered = x - mu``
+
+    A large mean does not fit in one number of the precision of ``x``: at 1e6, float32 rounds it by up to
+    0.03. So the rounded mean is subtracted first, which is exact for values near it, and then
+    the mean of what remains.
+
+    Args:
+        x: array of any shape; float16, float32 or float64.
+        axes: axis or axes to average over.
+
+    Returns:
+        ``x_centered``, of the shape of ``x``, and the mean, with the axes kept at length 1.
+        Both are float32 for float16 and float32 input, float64 for float64 input.
+
+    Raises:
+        TypeError: ``x`` is not a floating NumPy array.
+        ValueError: ``axes`` are out of range, repeated, or span no value.
+
+    Source: the corrected two-pass algorithm of Chan, Golub & LeVeque (1983), "Algorithms for computing
+    the sample variance: analysis and recommendations".
+    """
+    check_array(x)
+    axes = check_axes(axes, x.shape)
+    dtype = np.result_type(x.dtype, np.float32)
+    mean = x.mean(axes, dtype=np.float64, keepdims=True).astype(dtype)
+    x_centered = np.subtract(x, mean, dtype=dtype)
+    residual = x_centered.mean(axes, dtype=np.float64, keepdims=True).astype(dtype)
+    x_centered -= residual
+    return x_centered, mean + residual
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def mean_square(x: Floating, axes: tuple[int, ...]) -> Floating:
+    """Average the squares of ``x`` over ``axes``, in float64 and with the axes kept at length 1.
+
+    ``sum(x**2) / m``: the biased variance, if ``x`` is centered.
+    """
+    every = ascii_letters[: x.ndim]
+    kept = "".join(c for a, c in enumerate(every) if a not in axes)
+    total = np.einsum(f"{every},{every}->{kept}", x, x, dtype=np.float64)
+    m = math.prod(x.shape[a] for a in axes)
+    return np.expand_dims(total / m, axes)
+
+
+@np.errstate(over="ignore")
+def moments(x: Floating, axes: Axes, *, unbiased: bool = False) -> tuple[Floating, Floating]:
+    """Compute the mean and the variance of ``x`` over ``axes``.
+
+    ``mu = sum(x) / m``, ``var = sum((x - mu)**2) / m``, or ``/ (m - 1)`` if ``unbiased``
+
+    Args:
+        x: array of any shape; float16, float32 or float64.
+        axes: axis or axes to average over; ``m`` is the number of values that they span.
+        unbiased: divide by m - 1, as for the running variance. The default divides by m.
+
+    Returns:
+        Mean and variance, of the shape of ``x`` without ``axes``. Both are float32 for float16 and
+        float32 input, float64 for float64 input.
+
+    Raises:
+        TypeError: ``x`` is not a floating NumPy array.
+        ValueError: ``axes`` are out of range, repeated, or span no value; or one value with ``unbiased``.
+
+    Source: Ioffe & Szegedy (2015), Algorithm 1, lines 1 and 2; the unbiased variance is in Algorithm 2.
+    """
+    check_array(x)
+    axes = check_axes(axes, x.shape)
+    m = math.prod(x.shape[a] for a in axes)
+    if unbiased and m < 2:
+        raise ValueError(f"expected more than 1 value for an unbiased variance, got {m} in shape {x.shape}")
+    x_centered, mean = center(x, axes)
+    var = mean_square(x_centered, axes)
+    if unbiased:
+        var = var * (m / (m - 1))
+    return mean.squeeze(axes), var.squeeze(axes).astype(mean.dtype)
