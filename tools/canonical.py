@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -92,8 +93,8 @@ def _compact(widgets: Any) -> Any:
 
 
 def _cell_id(cell: Any, seen: set[str]) -> str:
-    """Derive an id from the cell's text; a repeated text gets a number."""
-    text = f"{cell.cell_type}\n{cell.source}"
+    """Derive an id from the cell's text, whatever the repository's address; a repeated text gets a number."""
+    text = re.sub(r"github\.com/[\w.-]+/[\w.-]+", "github.com", f"{cell.cell_type}\n{cell.source}")
     base = hashlib.sha256(text.encode()).hexdigest()[:8]
     unique, repeat = base, 1
     while unique in seen:

@@ -1,0 +1,29 @@
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {"torch", "matplotlib", "ipywidgets", "triton", "pooch", "tqdm"}
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Return the top-level modules that a fresh interpreter loads for ``statement``."""
+    code = f"{statement}; import sys; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_the_package_alone_loads_nothing_heavy():
+    assert not loaded_by("import bnlib") & (HEAVY | {"numpy"})
+
+
+def test_the_reference_loads_numpy_and_the_standard_library_only():
+    before = loaded_by("pass")
+    new = loaded_by("import bnlib.reference") - before - set(sys.stdlib_module_names)
+    assert {name for name in new if not name.startswith("_")} <= {"bnlib", "numpy"}
+    assert "numpy" in new
+
+
+@pytest.mark.parametrize("heavy", ["decimal", "json"])
+def test_a_loaded_module_is_seen(heavy):
+    assert heavy in loaded_by(f"import {heavy}")

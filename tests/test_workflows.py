@@ -1,0 +1,101 @@
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.y*ml"))
+PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
+# In YAML 1.1 the key `on` is a boolean.
+ON = True
+
+
+def read(path):
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def steps(workflow):
+    return [step for job in workflow["jobs"].values() for step in job["steps"]]
+
+
+def commands(workflow):
+    return [step["run"] for step in steps(workflow) if "run" in step]
+
+
+@pytest.fixture(params=WORKFLOWS, ids=lambda path: path.name)
+def path(request):
+    return request.param
+
+
+@pytest.fixture
+def workflow(path):
+    return read(path)
+
+
+def test_there_are_two_workflows():
+    assert [path.name for path in WORKFLOWS] == ["pages.yml", "test.yml"]
+
+
+def test_every_action_is_pinned_to_a_commit_and_names_its_version(path, workflow):
+    written = re.findall(r"\buses:\s*(.*)", path.read_text(encoding="utf-8"))
+    assert [use.split(" #")[0] for use in written] == [
+        step["uses"] for step in steps(workflow) if "uses" in step
+    ]
+    assert [use for use in written if not PINNED.fullmatch(use)] == []
+
+
+def test_one_action_is_pinned_to_one_commit_in_all_workflows():
+    pins = {step["uses"] for path in WORKFLOWS for step in steps(read(path)) if "uses" in step}
+    assert len({pin.split("@")[0] for pin in pins}) == len(pins)
+
+
+def test_permissions_are_least(path, workflow):
+    assert workflow["permissions"] in ({"contents": "read"}, {})
+    granted = {name: job["permissions"] for name, job in workflow["jobs"].items() if "permissions" in job}
+    expected = {"deploy": {"pages": "write", "id-token": "write"}} if path.name == "pages.yml" else {}
+    assert granted == expected
+    assert "write-all" not in path.read_text(encoding="utf-8")
+
+
+def test_nothing_runs_with_the_rights_of_the_repository_on_foreign_code(workflow):
+    assert set(workflow[ON]) <= {"push", "pull_request", "workflow_dispatch"}
+
+
+def test_no_expression_of_an_event_reaches_a_shell(workflow):
+    assert [command for command in commands(workflow) if "${{" in command] == []
+
+
+def test_the_checkout_keeps_no_credentials(workflow):
+    checkouts = [step for step in steps(workflow) if step.get("uses", "").startswith("actions/checkout@")]
+    assert checkouts
+    assert all(step["with"]["persist-credentials"] is False for step in checkouts)
+
+
+def test_every_job_ends(workflow):
+    assert all(job["timeout-minutes"] <= 60 for job in workflow["jobs"].values())
+
+
+def test_the_tests_run_on_every_supported_python():
+    workflow = read(ROOT / ".github/workflows/test.yml")
+    assert set(workflow[ON]) == {"push", "pull_request"}
+    job = workflow["jobs"]["test"]
+    assert job["strategy"]["matrix"]["python"] == ["3.10", "3.11", "3.12", "3.13", "3.14"]
+    assert commands({"jobs": {"test": job}}) == ["make lint test"]
+
+
+@pytest.mark.parametrize(
+    ("name", "job", "command"), [("test.yml", "book", ".ci/run"), ("pages.yml", "build", "make book test")]
+)
+def test_the_site_is_tested_before_it_is_uploaded(name, job, command):
+    *_, check, upload = read(ROOT / ".github/workflows" / name)["jobs"][job]["steps"]
+    assert check["run"] == command
+    assert upload["uses"].startswith("actions/upload-")
+    assert upload["with"]["path"] == "_build/html"
+
+
+def test_the_site_is_deployed_from_main_alone_after_it_is_built():
+    workflow = read(ROOT / ".github/workflows/pages.yml")
+    assert workflow[ON]["push"] == {"branches": ["main"]}
+    assert workflow["concurrency"] == {"group": "pages", "cancel-in-progress": False}
+    assert workflow["jobs"]["deploy"]["needs"] == "build"
