@@ -64,7 +64,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 $(BUILT): $(BOOK_SOURCES) $(INSTALLED) $(VENDOR)/.copied
-	$(BIN)/jupyter-book build . --warningiserror --keep-going --quiet
+	@# Without its cache the next build would not repeat the warnings of this one.
+	$(BIN)/jupyter-book build . --warningiserror --keep-going --quiet || { rm -rf _build/.doctrees; exit 1; }
 	@touch $@
 
 # MathJax and the widgets' html-manager, from the npm registry, checked by the lock file's digests.

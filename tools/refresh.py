@@ -1,17 +1,25 @@
 """Execute chapters and store them in canonical form: ``python tools/refresh.py 02`` or ``all``."""
 
 import argparse
+import asyncio
 import hashlib
 import sys
 import tempfile
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 
 import nbformat
 from canonical import CHAPTERS, canonical, write
 from filelock import FileLock
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from tqdm import tqdm
+from traitlets.config import Config
+
+# An encrypted connection to the kernel; without it each kernel prints a warning.
+_CONFIG = Config({"KernelManager": {"transport_encryption": "auto"}})
 
 
 def find(names: list[str]) -> list[Path]:
@@ -42,6 +50,8 @@ def refresh(path: Path, *, timeout: int = 600) -> bool:
 
     Raises:
         CellExecutionError: a cell raised.
+        CellTimeoutError: a cell ran for more than ``timeout`` seconds.
+        DeadKernelError: a cell ended the kernel.
     """
     lock = Path(tempfile.gettempdir()) / f"refresh-{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.lock"
     with FileLock(lock), tempfile.TemporaryDirectory() as folder:
@@ -56,9 +66,32 @@ def refresh(path: Path, *, timeout: int = 600) -> bool:
                 record_timing=False,
                 resources={"metadata": {"path": folder}},
                 on_cell_executed=lambda **_: progress.update(),
+                config=_CONFIG,
             )
-            client.execute()
+            _execute(client)
         return write(canonical(notebook), path)
+
+
+def _execute(client: NotebookClient) -> None:
+    """Execute in a thread: in the main one nbclient takes Ctrl-C for itself and fails over it."""
+    cancel: Future[Callable[[], object]] = Future()
+
+    async def execute() -> None:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+        cancel.set_result(lambda: loop.call_soon_threadsafe(task.cancel))
+        await client.async_execute()
+
+    with ThreadPoolExecutor(1) as thread:
+        done = thread.submit(asyncio.run, execute())
+        try:
+            done.result()
+        except KeyboardInterrupt:
+            client.shutdown_kernel = "immediate"
+            with suppress(RuntimeError):  # it has just ended by itself
+                cancel.result()()
+            wait([done])
+            raise
 
 
 def main() -> int:
@@ -69,9 +102,9 @@ def main() -> int:
     for path in find(parser.parse_args().chapter):
         try:
             changed = refresh(path)
-        except CellExecutionError as error:
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             failed += 1
-            print(f"{path.stem}: a cell raised; the file is left as it was\n{error}", file=sys.stderr)
+            print(f"{path.stem}: a cell failed; the file is left as it was\n{error}", file=sys.stderr)
         except KeyboardInterrupt:
             print(f"{path.stem}: interrupted; the file is left as it was", file=sys.stderr)
             return 130

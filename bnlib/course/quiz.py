@@ -23,17 +23,18 @@ _COLORS = {
 }
 
 
-def quiz(*questions: tuple[str, Mapping[str, str]]) -> None:
+def quiz(questions: Mapping[str, Mapping[str, str]]) -> None:
     """Display questions that answer at once, with a kernel and without one.
 
     Args:
-        *questions: pairs of a question and its answers. The answers map each choice to the feedback that a
-            reader sees after choosing it; the first one is right. The page shuffles them.
+        questions: question to answers; each answer maps to the feedback that a reader sees after choosing
+            it. The first answer is the right one; the page shuffles them.
 
     Raises:
         ValueError: no question, fewer than two answers, or an answer without feedback.
     """
-    content = [_question(text, answers) for text, answers in _validate(questions)]
+    _validate(questions)
+    content = [_question(text, answers) for text, answers in questions.items()]
     # jupyterquiz draws the id of its element from the global generator.
     state = random.getstate()
     random.seed(hashlib.sha256(json.dumps(content).encode()).digest())
@@ -50,17 +51,14 @@ def quiz(*questions: tuple[str, Mapping[str, str]]) -> None:
         display(data, raw=True)
 
 
-def _validate(
-    questions: tuple[tuple[str, Mapping[str, str]], ...],
-) -> tuple[tuple[str, Mapping[str, str]], ...]:
+def _validate(questions: Mapping[str, Mapping[str, str]]) -> None:
     if not questions:
         raise ValueError("expected at least one question, got none")
-    for text, answers in questions:
+    for text, answers in questions.items():
         if len(answers) < 2:
             raise ValueError(f"expected at least two answers to {text!r}, got {len(answers)}")
         if silent := [answer for answer, feedback in answers.items() if not feedback.strip()]:
             raise ValueError(f"expected feedback for every answer to {text!r}, got none for {silent}")
-    return questions
 
 
 def _question(text: str, answers: Mapping[str, str]) -> dict[str, Any]:
