@@ -50,7 +50,12 @@ adopt: $(INSTALLED)  ## set the public address everywhere: URL=https://github.co
 	$(BIN)/python tools/adopt.py "$(URL)"
 
 constraints: $(INSTALLED)  ## choose exact versions anew for every supported Python
-	$(BIN)/python tools/constraints.py
+	@mkdir -p .tools
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --extra dev --no-annotate --no-header --upgrade \
+		--output-file .tools/constraints.txt pyproject.toml
+	@# Without the parts of CUDA: they follow from the build of torch, and a build for the CPU has none.
+	@{ grep '^#' constraints.txt; grep -vE '^(nvidia|cuda)-' .tools/constraints.txt; } > .tools/new
+	@mv .tools/new constraints.txt
 
 clean:  ## remove what was built (.venv stays)
 	rm -rf _build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -19,7 +19,8 @@ def same(left: Any, right: Any, *, within: float) -> None:
     a, b = np.asarray(left), np.asarray(right)
     if a.shape != b.shape:
         raise AssertionError(f"expected equal shapes, got {a.shape} and {b.shape}")
-    difference = np.abs(a - b).max(initial=0.0)
+    # In float64 at least: small integers would wrap around, and booleans cannot be subtracted.
+    difference = np.abs(np.subtract(a, b, dtype=np.result_type(a, b, np.float64))).max(initial=0.0)
     if not difference <= within:
         raise AssertionError(f"expected a largest difference of {within:g}, got {difference:.3g}")
     print(f"equal within {within:g}")

@@ -121,7 +121,8 @@ def _validate(values: Mapping[str, Sequence[Any]], start: Mapping[str, Any]) -> 
 
 
 def _label(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, int | float) else str(value)
+    numeric = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:g}" if numeric else str(value)
 
 
 class _Maker:

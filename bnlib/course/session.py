@@ -21,7 +21,16 @@ def setup(seed: int = 0) -> None:
     """
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002 - the global generator is what code without its own generator uses
-    np.set_printoptions(precision=4, suppress=True, linewidth=88)
+    np.set_printoptions(
+        precision=4,
+        suppress=True,
+        linewidth=88,
+        edgeitems=3,
+        threshold=1000,
+        sign="-",
+        floatmode="maxprec",
+        formatter=None,
+    )
     use_style()
     if importlib.util.find_spec("torch") is not None:
         _setup_torch(seed)
@@ -31,5 +40,5 @@ def _setup_torch(seed: int) -> None:
     import torch
 
     torch.manual_seed(seed)
-    torch.set_printoptions(precision=4, sci_mode=False, linewidth=88)
+    torch.set_printoptions(profile="default", precision=4, sci_mode=False, linewidth=88)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))

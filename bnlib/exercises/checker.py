@@ -14,6 +14,7 @@ from bnlib.exercises.verdict import judge
 __all__ = ["UnknownExerciseError", "check", "hint", "progress", "solution"]
 
 _hints_given: dict[str, int] = {}
+_solutions_shown: set[str] = set()
 
 
 class UnknownExerciseError(KeyError):
@@ -25,6 +26,8 @@ class UnknownExerciseError(KeyError):
 
 def check(id: str, answer: object) -> Result:
     """Check an answer to an exercise, and remember the exercise as solved if it is correct.
+
+    Once `solution` has shown the answer, a correct one is no longer remembered in that session.
 
     Args:
         id: number of the exercise, such as ``"2.1"``.
@@ -40,7 +43,7 @@ def check(id: str, answer: object) -> Result:
         return Result("Unknown exercise", "raised", str(error))
     try:
         result = judge(exercise, answer)
-        if result.passed and answer is not exercise.solution:
+        if result.passed and answer is not exercise.solution and id not in _solutions_shown:
             store.record(exercise.id)
     except Exception as error:  # a fault of the checker must not stop the learner's notebook
         return Result(exercise.label, "raised", f"The checker itself failed on this answer: {error!r}.")
@@ -78,6 +81,7 @@ def solution(id: str) -> Solution:
         UnknownExerciseError: there is no such exercise; a ``KeyError``.
     """
     exercise = _find(id)
+    _solutions_shown.add(id)
     return Solution(exercise.label, exercise.source, exercise.explanation)
 
 

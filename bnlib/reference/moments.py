@@ -11,7 +11,7 @@ from string import ascii_letters
 
 import numpy as np
 
-from bnlib.reference.validate import Axes, Floating, check_array, check_axes, check_ndim
+from bnlib.reference.validate import Axes, Floating, check_array, check_axes, check_ndim, check_parameter
 
 
 def batch_norm_axes(ndim: int) -> tuple[int, ...]:
@@ -111,3 +111,98 @@ def moments(x: Floating, axes: Axes, *, unbiased: bool = False) -> tuple[Floatin
     if unbiased:
         var = var * (m / (m - 1))
     return mean.squeeze(axes), var.squeeze(axes).astype(mean.dtype)
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def two_pass_moments(x: Floating, axes: Axes) -> tuple[Floating, Floating]:
+    """Compute the mean, then the mean of the squared distances from it, in the precision of ``x``.
+
+    ``mu = sum(x) / m``, ``var = sum((x - mu)**2) / m``, as the definition reads
+
+    Accuracy: with unit roundoff u and sums taken one after another, ``var`` is off by
+    ``(m + 3) u + O(u**2)``, relative to itself, whatever the mean (Higham 2002, problem 1.10). The second
+    order is the square of the error of ``mu``, at most ``(m u kappa)**2`` with
+    ``kappa = sqrt(1 + mu**2 / var)`` (Chan, Golub & LeVeque 1983). In float32, where u is 6e-8, it takes over
+    once the mean is thousands of times the standard deviation; ``moments`` corrects it. NumPy sums in
+    pairs along contiguous axes, where ``log2(m)`` stands in for most of m.
+
+    Args, Returns, Raises:
+        As ``one_pass_moments``.
+
+    Source: Higham (2002), "Accuracy and Stability of Numerical Algorithms", section 1.9.
+    """
+    check_array(x)
+    axes = check_axes(axes, x.shape)
+    mu = x.mean(axes, dtype=x.dtype, keepdims=True)
+    var = np.square(x - mu).mean(axes, dtype=x.dtype, keepdims=True)
+    return mu.squeeze(axes), var.squeeze(axes)
+
+
+def one_pass_moments(x: Floating, axes: Axes) -> tuple[Floating, Floating]:
+    """Compute the mean and the mean of the squares in one pass, in the precision of ``x``.
+
+    ``mu = sum(x) / m``, ``var = sum(x**2) / m - mu**2``
+
+    For teaching: when the mean is large, ``var`` is the difference of two large numbers that nearly
+    agree, and rounding decides what is left. It may be far too large, 0, or negative. Use ``moments``.
+
+    Accuracy: with unit roundoff u, ``var`` is off by a small multiple of ``m u kappa**2``, relative to
+    itself, where ``kappa**2 = 1 + mu**2 / var``; ``log2(m)`` stands in for m if sums are taken in pairs
+    (Chan, Golub & LeVeque 1983).
+
+    Args:
+        x: array of any shape; float16, float32 or float64.
+        axes: axis or axes to average over; ``m`` is the number of values that they span.
+
+    Returns:
+        Mean and biased variance, of the shape of ``x`` without ``axes`` and of the dtype of ``x``. Float16
+        squares overflow from 256 on: the variance is then infinite or NaN.
+
+    Raises:
+        TypeError: ``x`` is not a floating NumPy array.
+        ValueError: ``axes`` are out of range, repeated, or span no value.
+
+    Source: the textbook algorithm of Chan, Golub & LeVeque (1983).
+    """
+    return shifted_one_pass_moments(x, axes, shift=0.0)
+
+
+@np.errstate(invalid="ignore", over="ignore")
+def shifted_one_pass_moments(
+    x: Floating, axes: Axes, shift: Floating | float | None = None
+) -> tuple[Floating, Floating]:
+    """Compute the moments in one pass after subtracting a guess of the mean, in the precision of ``x``.
+
+    ``d = x - shift``, ``mu = shift + sum(d) / m``, ``var = sum(d**2) / m - (sum(d) / m)**2``
+
+    Accuracy: that of ``one_pass_moments`` for ``d``: ``kappa**2 = 1 + (mu - shift)**2 / var``. A shift within
+    one standard deviation of the mean leaves ``kappa**2 <= 2``; one value of the data is usually near enough.
+
+    Args:
+        x: array of any shape; float16, float32 or float64.
+        axes: axis or axes to average over; ``m`` is the number of values that they span.
+        shift: number, or floating array of the shape of ``x`` without ``axes``. None takes the first value
+            along ``axes``.
+
+    Returns:
+        Mean and biased variance, of the shape of ``x`` without ``axes`` and of the dtype of ``x``.
+
+    Raises:
+        TypeError: ``x`` or ``shift`` is not a floating NumPy array.
+        ValueError: ``axes`` are out of range, repeated, or span no value; ``shift`` has another shape.
+
+    Source: "shifted data" in Chan, Golub & LeVeque (1983).
+    """
+    check_array(x)
+    axes = check_axes(axes, x.shape)
+    if shift is None:
+        c = x[tuple(slice(1) if a in axes else slice(None) for a in range(x.ndim))]
+    elif isinstance(shift, (int, float, np.integer, np.floating)):
+        c = np.full((1,) * x.ndim, shift, x.dtype)
+    else:
+        kept = tuple(a for a in range(x.ndim) if a not in axes)
+        c = check_parameter("shift", shift, kept, x.shape).astype(x.dtype)
+    d = x - c
+    mu = d.mean(axes, dtype=x.dtype, keepdims=True)
+    var = np.square(d).mean(axes, dtype=x.dtype, keepdims=True) - np.square(mu)
+    return (c + mu).squeeze(axes), var.squeeze(axes)

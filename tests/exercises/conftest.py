@@ -1,6 +1,6 @@
 import pytest
 
-from bnlib.exercises import run, store
+from bnlib.exercises import checker, run, store
 
 
 @pytest.fixture(autouse=True)
@@ -9,6 +9,7 @@ def data_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("BNLIB_DATA", str(tmp_path / "data"))
     monkeypatch.setattr(store, "_in_memory", set())
     monkeypatch.setattr(store, "_notes", {})
+    monkeypatch.setattr(checker, "_solutions_shown", set())
     monkeypatch.setattr(run, "CASE_SECONDS", 2.0)
     return tmp_path / "data"
 

@@ -301,6 +301,18 @@ def test_solution_shows_source_and_explanation():
     assert shown.source.strip() in Balanced(shown._repr_html_()).text
 
 
+def test_what_was_looked_up_does_not_count_as_solved():
+    def answer(x):
+        return (x - x.mean(axis=0)) / x.std(axis=0)
+
+    solution("1.1")
+    assert check("1.1", answer).passed
+    assert "1.1" not in progress().solved
+    checker._solutions_shown.clear()
+    assert check("1.1", answer).passed
+    assert "1.1" in progress().solved
+
+
 @pytest.mark.parametrize("function", [hint, solution])
 def test_unknown_ids_raise_a_clear_error(function):
     with pytest.raises(KeyError) as caught:
