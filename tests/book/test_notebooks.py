@@ -169,9 +169,14 @@ def test_has_sliders_quiz_and_exercises(path: Path) -> None:
 
 @each_chapter
 def test_exercises_bear_the_titles_of_the_checker(path: Path) -> None:
-    stated = re.findall(r'admonition-title">Exercise (\d+\.\d+)\. (.+)</p>', prose(read(path)))
+    text = prose(read(path))
+    stated = re.findall(r'admonition-title">Exercise (\d+\.\d+)\. (.+)</p>', text)
     number = int(path.name[:2])
     assert stated == [(e.id, e.title) for e in EXERCISES.values() if e.chapter == number]
+    linked = re.findall(r"^\[Solution\]\((solutions-\d\.ipynb)#exercise-(\d+)-", text, re.MULTILINE)
+    assert [where for _, where in linked] == [id.replace(".", "") for id, _ in stated]
+    for notebook, (id, title) in zip([name for name, _ in linked], stated, strict=True):
+        assert f"### Exercise {id}. {title}\n" in prose(read(path.parent / notebook))
 
 
 @each_chapter
