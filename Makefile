@@ -16,7 +16,7 @@ BOOK_SOURCES := _config.yml _toc.yml $(shell find chapters bnlib -type f -not -n
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install book test serve lint format refresh adopt constraints clean
+.PHONY: help install book test bench test-colab serve lint format refresh adopt constraints clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -28,6 +28,12 @@ book: $(BUILT)  ## build the site into _build/html; warnings are errors
 
 test: $(INSTALLED)  ## run unit tests, notebook tests and nbval on two workers
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --nbval tests chapters
+
+bench: $(INSTALLED)  ## time the reference beside PyTorch, in one run
+	$(BIN)/python benchmarks/reference.py
+
+test-colab: $(INSTALLED)  ## run chapters as on Google Colab: CHAPTER=02 (all without), IPYWIDGETS=8
+	$(BIN)/python tools/colab.py $(CHAPTER) --ipywidgets $(or $(IPYWIDGETS),7)
 
 serve: $(BUILT)  ## view the site at http://localhost:8000 (PORT=... for another port)
 	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory $(SITE)

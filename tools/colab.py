@@ -191,6 +191,7 @@ def run_chapter(chapter: Path, environment: Path, repository: Path, widgets: str
         **clean_environment(),
         **redirect(address.repository, repository),
         "COLAB_RELEASE_TAG": "release-test",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
     }
     before = installed(python)

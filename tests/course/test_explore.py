@@ -59,6 +59,7 @@ class Image(HTMLParser):
         self.alt = image["alt"]
         prefix, _, content = image["src"].partition(",")
         assert prefix == "data:image/png;base64"
+        assert image["style"] == "max-width:100%"  # no wider than a narrow page
         self.png = base64.b64decode(content)
 
     def handle_starttag(self, tag, attributes):

@@ -125,6 +125,11 @@ def test_metadata_that_the_book_uses_is_kept():
     assert second.metadata == {"jupyter": {"source_hidden": True}, "cellView": "form"}
 
 
+def test_empty_lines_around_a_cell_are_dropped():
+    notebook = canonical(executed())
+    assert [cell.source for cell in notebook.cells[:3]] == ["# Title", "print(1)", "1 + 1"]
+
+
 def test_counts_run_from_one_and_results_follow():
     notebook = canonical(executed())
     assert [cell.execution_count for cell in codes(notebook)] == [1, 2, 3, 4]
@@ -235,6 +240,8 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     write_text("old", path)
 
     def fail(*_):
+        # The new text lies in the same folder: only there can it take the old one's place at once.
+        assert len(list(tmp_path.iterdir())) == 2
         raise OSError("disk full")
 
     monkeypatch.setattr(module.os, "fsync", fail)

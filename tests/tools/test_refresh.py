@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -27,6 +28,13 @@ show(draw(1), "A line.")
 explore(draw, alt="A line up to {a}.", a=[1, 2])
 quiz({"Which?": {"This.": "Yes.", "That.": "No."}})
 """
+
+
+@pytest.fixture(autouse=True)
+def locks_elsewhere(monkeypatch, tmp_path_factory):
+    """Leave no lock in the system's folder of temporary files."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("locks")))
+    monkeypatch.setattr(tempfile, "tempdir", None)
 
 
 @pytest.fixture
@@ -77,7 +85,7 @@ sys.exit(refresh.main())
     )
 
 
-def wait_for(condition, seconds=20):
+def wait_for(condition, seconds=90):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -105,6 +113,8 @@ def test_it_executes_and_stores_and_the_second_time_changes_nothing(run, tmp_pat
     notebook = nbformat.read(path, as_version=4)
     _, course, folder, product = notebook.cells
     assert [cell.execution_count for cell in notebook.cells[1:]] == [1, 2, 3]
+    assert course.metadata == {"mystnb": {"image": {"alt": "A line up to 1."}}}
+    assert notebook.metadata.language_info == {"name": "python"}
     assert [sorted(output.data)[0] for output in course.outputs] == [
         "image/png",
         "application/vnd.jupyter.widget-view+json",
@@ -162,7 +172,7 @@ def test_ctrl_c_leaves_the_file_and_no_kernel(tmp_path):
     process = start(tmp_path, "01")
     wait_for(lambda: note.exists() and note.read_text().endswith(" "))
     process.send_signal(signal.SIGINT)
-    printed, errors = process.communicate(timeout=20)
+    printed, errors = process.communicate(timeout=90)
     assert (process.returncode, printed) == (130, "")
     assert errors == "01-slow: interrupted; the file is left as it was\n"
     assert path.read_bytes() == before
@@ -180,7 +190,7 @@ def test_two_at_once_wait_for_each_other_and_both_succeed(tmp_path):
         "print('whole')",
     )
     both = [start(tmp_path, "01") for _ in range(2)]
-    told = [(*process.communicate(timeout=60), process.returncode) for process in both]
+    told = [(*process.communicate(timeout=180), process.returncode) for process in both]
     assert sorted(told) == [("01-why: stored\n", "", 0), ("01-why: unchanged\n", "", 0)]
     assert count.read_text() == "xx"
     assert nbformat.read(path, as_version=4).cells[-1].outputs[0].text == "whole\n"
