@@ -34,7 +34,8 @@ def batch_norm_backward_by_graph(
     check_eps(eps)
 
     def total(a: Floating) -> Floating:
-        return a.sum(axes, dtype=np.float64, keepdims=True)
+        summed: Floating = a.sum(axes, dtype=np.float64, keepdims=True)
+        return summed
 
     m = math.prod(x.shape[a] for a in axes)
     dtype = np.result_type(x.dtype, np.float32)

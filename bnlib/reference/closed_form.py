@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from string import ascii_letters
+from typing import NamedTuple
 
 import numpy as np
 
-from bnlib.reference.moments import center as subtract_mean
-from bnlib.reference.moments import mean_square
+from bnlib.reference.moments import center_nearly, mean_square, variance
 from bnlib.reference.validate import Floating, check_array, check_eps, check_parameter
 
 Gradients = tuple[Floating, Floating, Floating]
@@ -28,28 +28,72 @@ def check_like(name: str, value: Floating, x: Floating) -> None:
 
 
 def sum_product(a: Floating, b: Floating, axes: tuple[int, ...]) -> Floating:
-    """Sum ``a * b`` over ``axes``, in float64 and with the axes kept at length 1."""
+    """Sum ``a * b`` over ``axes``, which are kept at length 1, in float64 but for runs of about 1024.
+
+    A sum in float32 all the way would lose digits as it grows; one in float64 all the way is slow.
+    """
+    if not axes:
+        return np.multiply(a, b)
     every = ascii_letters[: a.ndim]
     kept = "".join(c for i, c in enumerate(every) if i not in axes)
-    return np.expand_dims(np.einsum(f"{every},{every}->{kept}", a, b, dtype=np.float64), axes)
+    total: Floating = np.zeros([n for i, n in enumerate(a.shape) if i not in axes])
+    first, *rest = axes
+    run = max(1, 1024 // max(1, math.prod(a.shape[i] for i in rest)))
+    for start in range(0, a.shape[first], run):
+        part = (slice(None),) * first + (slice(start, start + run),)
+        total += np.einsum(f"{every},{every}->{kept}", a[part], b[part])
+    return np.expand_dims(total, axes)
+
+
+class Standardized(NamedTuple):
+    """What of a batch the derivatives need: ``x_hat = (x_shifted - residual) * inv_std``.
+
+    ``x_shifted`` has the shape of ``x`` and is float32 at least; the others are float64, with the reduced
+    axes at length 1. The residual is what rounding left of the mean.
+    """
+
+    x_shifted: Floating
+    residual: Floating | float
+    inv_std: Floating
+
+    @property
+    @np.errstate(invalid="ignore", over="ignore")
+    def x_hat(self) -> Floating:
+        """The normalized values, of the dtype of ``x_shifted``."""
+        dtype = self.x_shifted.dtype
+        return np.multiply(self.x_shifted - np.asarray(self.residual, dtype), self.inv_std.astype(dtype))
+
+    def sum_product(self, a: Floating, total: Floating, axes: tuple[int, ...]) -> Floating:
+        """Sum ``a * x_hat`` over ``axes``, given the sum of ``a``; float64."""
+        return self.inv_std * (sum_product(a, self.x_shifted, axes) - self.residual * total)
 
 
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
-def standardize(x: Floating, axes: tuple[int, ...], eps: float, center: bool) -> tuple[Floating, Floating]:
-    """Return ``x_hat`` and ``inv_std = 1 / sqrt(var + eps)``, float32 at least, the axes kept at length 1."""
-    x_hat = subtract_mean(x, axes)[0] if center else x.astype(np.result_type(x.dtype, np.float32))
-    inv_std = (1 / np.sqrt(mean_square(x_hat, axes) + eps)).astype(x_hat.dtype)
-    x_hat *= inv_std
-    return x_hat, inv_std
+def standardize(x: Floating, axes: tuple[int, ...], eps: float, center: bool) -> Standardized:
+    """Compute the statistics of ``x`` and subtract its mean, if ``center``."""
+    check_eps(eps)
+    if center:
+        x_shifted, _, residual = center_nearly(x, axes)
+        var = variance(x_shifted, residual, axes)
+        return Standardized(x_shifted, residual, 1 / np.sqrt(var + eps))
+    x_shifted = x.astype(np.result_type(x.dtype, np.float32))
+    return Standardized(x_shifted, 0.0, 1 / np.sqrt(mean_square(x_shifted, axes) + eps))
 
 
 def project(
-    g: Floating, x_hat: Floating, inv_std: Floating, mean: Floating | float, mean_product: Floating
+    dy: Floating, weight: Floating, batch: Standardized, mean: Floating, mean_product: Floating
 ) -> Floating:
-    """Return ``inv_std * (g - mean - x_hat * mean_product)``: the closed form, in this one place."""
-    dx = np.subtract(g, mean, dtype=x_hat.dtype)
-    dx -= x_hat * mean_product.astype(x_hat.dtype)
-    dx *= inv_std
+    """Return ``inv_std * (weight * dy - mean - x_hat * mean_product)``: the closed form.
+
+    Overwrites ``x_shifted`` with ``mean + x_hat * mean_product``.
+    """
+    line, dtype = batch.x_shifted, batch.x_shifted.dtype
+    slope = batch.inv_std * mean_product
+    line *= slope.astype(dtype)
+    line += (mean - batch.residual * slope).astype(dtype)
+    dx = np.multiply(weight, dy, dtype=dtype)
+    dx -= line
+    dx *= batch.inv_std.astype(dtype)
     return dx
 
 
@@ -68,19 +112,18 @@ def backward(
     So one pair of sums over those axes serves dx, which sums on over the other reduced axes, and the
     parameters, which sum on over the other shared axes.
     """
-    check_eps(eps)
-    x_hat, inv_std = standardize(x, axes, eps, center)
+    batch = standardize(x, axes, eps, center)
+    dtype = batch.x_shifted.dtype
     shared = tuple(a for a, n in enumerate(weight.shape) if n == 1)
     both = tuple(a for a in axes if a in shared)
     total = dy.sum(both, dtype=np.float64, keepdims=True)
-    product = sum_product(dy, x_hat, both)
+    product = batch.sum_product(dy, total, both)
     m = math.prod(x.shape[a] for a in axes)
-    mean = (weight * total).sum(axes, keepdims=True) / m
+    mean = center * (weight * total).sum(axes, keepdims=True) / m
     mean_product = (weight * product).sum(axes, keepdims=True) / m
-    g = np.multiply(weight, dy, dtype=x_hat.dtype)
-    dx = project(g, x_hat, inv_std, mean.astype(x_hat.dtype) if center else 0.0, mean_product)
-    dweight = product.sum(shared, keepdims=True).astype(x_hat.dtype)
-    dbias = total.sum(shared, keepdims=True).astype(x_hat.dtype)
+    dx = project(dy, weight, batch, mean, mean_product)
+    dweight = product.sum(shared, keepdims=True).astype(dtype)
+    dbias = total.sum(shared, keepdims=True).astype(dtype)
     return dx.astype(x.dtype, copy=False), dweight, dbias
 
 

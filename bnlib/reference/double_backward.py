@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from bnlib.reference.closed_form import check_like, project, standardize, sum_product
-from bnlib.reference.validate import Axes, Floating, check_axes, check_broadcast, check_eps
+from bnlib.reference.validate import Axes, Floating, check_axes, check_broadcast
 
 
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
@@ -49,20 +49,22 @@ def normalize_double_backward(
     check_like("dy", dy, x)
     axes = check_axes(axes, x.shape)
     check_broadcast("weight", weight, x.shape)
-    check_eps(eps)
-    x_hat, inv_std = standardize(x, axes, eps, center)
+    batch = standardize(x, axes, eps, center)
+    x_hat, inv_std = batch.x_hat, batch.inv_std.astype(batch.x_shifted.dtype)
     m = math.prod(x.shape[a] for a in axes)
 
     def mean_product(a: Floating, b: Floating) -> Floating:
-        return (sum_product(a, b, axes) / m).astype(x_hat.dtype)
+        mean: Floating = (sum_product(a, b, axes) / m).astype(x_hat.dtype)
+        return mean
 
     def times_jacobian(v: Floating, v_x_hat: Floating) -> Floating:
-        mean = v.mean(axes, dtype=np.float64, keepdims=True).astype(x_hat.dtype) if center else 0.0
-        return project(v, x_hat, inv_std, mean, v_x_hat)
+        mean = center * v.mean(axes, dtype=np.float64, keepdims=True)
+        return project(v, one, batch._replace(x_shifted=batch.x_shifted.copy()), mean, v_x_hat)
 
-    v, g = ddx, dy if weight is None else weight * dy
+    one = np.ones((1,) * x.ndim, x_hat.dtype)
+    gamma = one if weight is None else weight
+    v, g = ddx.astype(x_hat.dtype), np.multiply(gamma, dy, dtype=x_hat.dtype)
     v_x_hat, g_x_hat = mean_product(v, x_hat), mean_product(g, x_hat)
     jv, jg = times_jacobian(v, v_x_hat), times_jacobian(g, g_x_hat)
     d_x = -inv_std * (v_x_hat * jg + g_x_hat * jv + mean_product(v, jg) * x_hat)
-    d_dy = jv if weight is None else weight * jv
-    return d_dy.astype(x.dtype, copy=False), d_x.astype(x.dtype, copy=False)
+    return (gamma * jv).astype(x.dtype, copy=False), d_x.astype(x.dtype, copy=False)

@@ -63,9 +63,9 @@ def complex_step(f: Function, x: Floating, dy: Floating, step: float = 1e-20) ->
 
     ``dx_i = sum(dy * imag(f(x + i h e_i))) / h``
 
-    No difference is taken, so nothing cancels, and with a tiny step the result is exact to rounding. ``f`` must
-    be analytic: made of arithmetic, roots, exp and the like. ``abs``, ``max``, comparisons, conjugates and
-    ``np.var`` (which squares the modulus) lose the derivative without an error.
+    No difference is taken, so nothing cancels, and with a tiny step the result is exact to rounding. ``f``
+    must be analytic: made of arithmetic, roots, exp and the like. ``abs``, conjugates and ``np.var``, which
+    squares the modulus, lose the derivative without an error.
 
     Args:
         f: the function; is given complex128 arrays of the shape of ``x``.
@@ -173,14 +173,14 @@ def check_gradient(
     """Compare ``backward(dy, x)`` with the numerical gradient of ``sum(dy * f(x))``.
 
     Errors are divided by the largest element of the numerical gradient, or, should that be nearly zero, by
-    the size below which the numerical gradient is noise. ``dy`` is random unless given. Give one to see what a
-    check with it is worth: the sum of the outputs has ``np.ones``, the sum of their squares ``2 * f(x)``.
+    the size below which the numerical gradient is noise. ``dy`` is random unless given. Give one to see what
+    a check with it is worth: the sum of the outputs has ``np.ones``, the sum of their squares ``2 * f(x)``.
 
     Args:
         f: the function, given float64 arrays, or complex128 ones if ``method`` is ``"complex"``.
         backward: takes ``dy`` and ``x``, returns the gradient with respect to ``x``.
         x: where to check; any shape, floating.
-        seed: of the standard normal ``dy``.
+        seed: of the standard normal ``dy``; it may be the one that ``x`` was drawn from.
         dy: gradient with respect to ``f(x)``, instead of a random one.
         method: ``"central"`` differences or ``"complex"`` step.
         tolerance: the largest relative error that passes.
@@ -199,9 +199,9 @@ def check_gradient(
     y = f(x.copy())
     upstream = "given" if dy is not None else f"standard normal, seed {seed}"
     if dy is None:
-        dy = np.asarray(np.random.default_rng(seed).standard_normal(y.shape))
-    numerical = central_difference if method == "central" else complex_step
-    want = numerical(f, x, dy)
+        # A stream of its own: x is often drawn from the same seed, and dy = x is parallel to the output.
+        dy = np.asarray(np.random.default_rng([seed, 1]).standard_normal(y.shape))
+    want = central_difference(f, x, dy, 6e-6 * _spread(x)) if method == "central" else complex_step(f, x, dy)
     got = backward(dy.copy(), x.copy())
     check_like("the gradient", got, x)
     least = NOISE[method] / tolerance * _usual_size(dy, y, x)
@@ -223,18 +223,19 @@ def check_gradient(
 
 
 def _spread(a: Floating) -> float:
-    """Return the standard deviation of ``a``, or its largest magnitude if that is 0."""
-    return float(a.std() or np.abs(a).max(initial=0))
+    """Return the standard deviation of ``a``; if that is 0 its largest magnitude; if that is 0 too, 1."""
+    return float(a.std() or np.abs(a).max()) or 1.0 if a.size else 1.0
 
 
 def _usual_size(dy: Floating, y: Floating, x: Floating) -> float:
     """Return the size that the units alone suggest for the gradient: that of dy * y / x."""
-    return float(np.sqrt(np.square(dy).mean())) * _spread(y) / (_spread(x) or 1.0)
+    root_mean_square = float(np.linalg.norm(dy)) / float(np.sqrt(max(1, dy.size)))
+    return root_mean_square * _spread(y) / _spread(x)
 
 
 def _warnings(dy: Floating, y: Floating, want: Floating, least: float) -> tuple[str, ...]:
     """Return the reasons why a wrong gradient, such as zero, could pass."""
-    found = []
+    found: list[str] = []
     dy_centered, y_centered = dy - dy.mean(), y - y.mean()
     size = np.linalg.norm(dy_centered)
     if size <= 1e-6 * np.linalg.norm(dy):

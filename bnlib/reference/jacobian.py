@@ -10,7 +10,7 @@ import numpy as np
 from bnlib.reference.backward import normalize_backward
 from bnlib.reference.closed_form import check_like, standardize
 from bnlib.reference.double_backward import normalize_double_backward
-from bnlib.reference.validate import Floating, check_array, check_eps, check_more_than_one
+from bnlib.reference.validate import Floating, check_array, check_more_than_one
 
 
 def _check_feature(x: Floating) -> None:
@@ -21,13 +21,12 @@ def _check_feature(x: Floating) -> None:
     check_more_than_one(x.shape, (0,), "feature")
 
 
+@np.errstate(invalid="ignore")
 def _project(x: Floating, eps: float) -> tuple[Floating, Floating]:
-    """Return ``I - 11'/m - x_hat x_hat'/m`` and ``inv_std``, in float32 at least."""
+    """Return ``I - 11'/m - x_hat x_hat'/m`` and ``inv_std``, in float64."""
     _check_feature(x)
-    check_eps(eps)
-    m = len(x)
-    x_hat, inv_std = standardize(x, (0,), eps, True)
-    return np.eye(m, dtype=x_hat.dtype) - (1 + np.outer(x_hat, x_hat)) / m, inv_std
+    m, batch = len(x), standardize(x, (0,), eps, center=True)
+    return np.eye(m) - (1 + np.outer(batch.x_hat, batch.x_hat)) / m, batch.inv_std
 
 
 def projector(x: Floating) -> Floating:

@@ -7,6 +7,7 @@ initial values are those of ``torch.nn``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -84,7 +85,8 @@ class Linear:
     def forward(self, x: Floating, training: bool) -> Floating:
         """Return ``x @ weight.T + bias``."""
         self._x = x
-        return x @ self.parameters["weight"].T + self.parameters["bias"]
+        y: Floating = x @ self.parameters["weight"].T + self.parameters["bias"]
+        return y
 
     def backward(self, dy: Floating) -> Floating:
         """Return ``dx = dy @ weight``; ``dweight = dy.T @ x``, ``dbias = sum(dy)``."""
@@ -153,8 +155,9 @@ class Sigmoid:
 
     def forward(self, x: Floating, training: bool) -> Floating:
         """Return ``(1 + tanh(x / 2)) / 2``, which is the same and does not overflow."""
-        self._y = (1 + np.tanh(x / 2)) / 2
-        return self._y
+        y: Floating = (1 + np.tanh(x / 2)) / 2
+        self._y = y
+        return y
 
     def backward(self, dy: Floating) -> Floating:
         """Return ``dy * y * (1 - y)``."""
@@ -170,8 +173,9 @@ class Tanh:
 
     def forward(self, x: Floating, training: bool) -> Floating:
         """Return ``tanh(x)``."""
-        self._y = np.tanh(x)
-        return self._y
+        y: Floating = np.tanh(x)
+        self._y = y
+        return y
 
     def backward(self, dy: Floating) -> Floating:
         """Return ``dy * (1 - y**2)``."""
@@ -183,6 +187,11 @@ ACTIVATIONS: dict[Activation, type[ReLU] | type[Sigmoid] | type[Tanh]] = {
     "sigmoid": Sigmoid,
     "tanh": Tanh,
 }
+
+
+def _by_name(layers: list[Parameters]) -> Parameters:
+    """Put the number of the layer before each name."""
+    return {f"{i}.{name}": p for i, layer in enumerate(layers) for name, p in layer.items()}
 
 
 class MLP:
@@ -217,7 +226,7 @@ class MLP:
             raise ValueError(f"expected activation {', '.join(ACTIVATIONS)}, got {activation!r}")
         rng = np.random.default_rng(seed)
         self.layers: list[Layer] = []
-        for inputs, outputs in zip(widths[:-2], widths[1:-1], strict=True):
+        for inputs, outputs in pairwise(widths[:-1]):
             self.layers.append(Linear(inputs, outputs, rng, dtype))
             if norm:
                 self.layers.append(BatchNorm(outputs, dtype=dtype))

@@ -8,10 +8,9 @@ with, and of nothing else. With ``eps=0``, a variance of 0 gives 0/0, which is N
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import DTypeLike
 
-from bnlib.reference.moments import batch_norm_axes, mean_square
-from bnlib.reference.moments import center as subtract_mean
+from bnlib.reference.moments import batch_norm_axes, center_nearly, mean_square, variance
+from bnlib.reference.scale_shift import scale_shift
 from bnlib.reference.validate import (
     Axes,
     Floating,
@@ -25,30 +24,6 @@ from bnlib.reference.validate import (
     check_ndim,
     check_parameter,
 )
-
-
-@np.errstate(divide="ignore", invalid="ignore", over="ignore")
-def _scale_shift(
-    x_centered: Floating,
-    var: Floating,
-    gamma: Floating | None,
-    beta: Floating | None,
-    eps: float,
-    dtype: DTypeLike,
-) -> Floating:
-    """Turn ``x_centered``, in place, into ``gamma * x_centered / sqrt(var + eps) + beta``, as ``dtype``.
-
-    All arrays have one rank. Training and inference meet here, after the subtraction of the mean: folding
-    a large mean into ``beta`` would cancel, and the batch mean is finer than one float32 (see ``center``).
-    """
-    inv_std = 1 / np.sqrt(var.astype(np.float64) + eps)
-    y = x_centered
-    y *= inv_std.astype(y.dtype)
-    if gamma is not None:
-        y *= gamma
-    if beta is not None:
-        y += beta
-    return y.astype(dtype, copy=False)
 
 
 def normalize(
@@ -89,8 +64,13 @@ def normalize(
     check_broadcast("weight", weight, x.shape)
     check_broadcast("bias", bias, x.shape)
     check_eps(eps)
-    x_centered = subtract_mean(x, axes)[0] if center else x.astype(np.result_type(x.dtype, np.float32))
-    return _scale_shift(x_centered, mean_square(x_centered, axes), weight, bias, eps, x.dtype)
+    if center:
+        x_centered, _, residual = center_nearly(x, axes)
+        var = variance(x_centered, residual, axes)
+    else:
+        x_centered, residual = x.astype(np.result_type(x.dtype, np.float32)), None
+        var = mean_square(x_centered, axes)
+    return scale_shift(x_centered, var, weight, bias, eps, x.dtype, residual)
 
 
 def batch_norm(
@@ -162,7 +142,7 @@ def batch_norm_inference(
     check_eps(eps)
     with np.errstate(invalid="ignore", over="ignore"):
         x_centered = np.subtract(x, mu, dtype=np.result_type(x.dtype, mu.dtype, np.float32))
-    return _scale_shift(x_centered, sigma2, gamma, beta, eps, x.dtype)
+    return scale_shift(x_centered, sigma2, gamma, beta, eps, x.dtype)
 
 
 def layer_norm(

@@ -65,7 +65,7 @@ class Moments(NamedTuple):
 
     def _divide_by(self, divisor: int, name: str, least: int) -> Floating:
         if self.count < least:
-            raise ValueError(f"expected at least {least} values for {name}, got {self.count}")
+            raise ValueError(f"expected a count of at least {least} for {name}, got {self.count}")
         return np.asarray(self.m2 / divisor, dtype=self.m2.dtype)
 
 
