@@ -191,7 +191,7 @@ def _gradients(seed: int, eps: float, *shape: int) -> Case:
 
 @exercise(
     "7.3",
-    "Gradients of scale and shift",
+    "Gradients for images",
     returns=("dgamma", "dbeta"),
     cases=[_gradients(81, 0.5, 2, 2, 1, 2), _gradients(82, 0.4, 3, 4, 5, 2), _gradients(83, 1.2, 5, 3, 2, 3)],
     hints=[

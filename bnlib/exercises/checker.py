@@ -100,7 +100,9 @@ def _find(id: object) -> Exercise:
     if isinstance(id, str) and id in EXERCISES:
         return EXERCISES[id]
     wrong = id[:20] if isinstance(id, str) else type(id).__name__
-    near = difflib.get_close_matches(str(wrong), EXERCISES, n=3, cutoff=0.5) or list(EXERCISES)
+    chapter = [one for one in EXERCISES if one.partition(".")[0] == wrong.partition(".")[0]]
+    known = chapter or list(EXERCISES)
+    near = difflib.get_close_matches(wrong, known, n=3, cutoff=0.5) or known
     raise UnknownExerciseError(f"There is no exercise {wrong!r}. Did you mean {_any_of(near)}?")
 
 

@@ -212,6 +212,13 @@ def test_equations_are_numbered_in_order_and_references_resolve(path: Path) -> N
     assert {c for c in cited if c.startswith(f"{number}.")} <= set(tags)
 
 
+@each_chapter
+def test_sources_are_on_the_page_of_references(path: Path) -> None:
+    listed = (REPOSITORY / "chapters" / "references.md").read_text(encoding="utf-8")
+    for address in re.findall(r"\]\((https://(?:doi\.org|arxiv\.org/abs)/[^)]+)\)", prose(read(path))):
+        assert f"({address})" in listed
+
+
 @each_notebook
 def test_links_to_other_pages_resolve(path: Path) -> None:
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)", prose(read(path))):
