@@ -81,20 +81,19 @@ def standardize(x: Floating, axes: tuple[int, ...], eps: float, center: bool) ->
 
 
 def project(
-    dy: Floating, weight: Floating, batch: Standardized, mean: Floating, mean_product: Floating
+    g: Floating, factor: Floating | float, batch: Standardized, mean: Floating, mean_product: Floating
 ) -> Floating:
-    """Return ``inv_std * (weight * dy - mean - x_hat * mean_product)``: the closed form.
+    """Return ``factor * inv_std * (g - mean - x_hat * mean_product)``: the closed form.
 
-    Overwrites ``x_shifted`` with ``mean + x_hat * mean_product``.
+    Overwrites ``x_shifted``, with ``mean + x_hat * mean_product`` first and then with the result.
     """
     line, dtype = batch.x_shifted, batch.x_shifted.dtype
     slope = batch.inv_std * mean_product
     line *= slope.astype(dtype)
     line += (mean - batch.residual * slope).astype(dtype)
-    dx = np.multiply(weight, dy, dtype=dtype)
-    dx -= line
-    dx *= batch.inv_std.astype(dtype)
-    return dx
+    np.subtract(g, line, out=line)
+    line *= np.asarray(factor * batch.inv_std, dtype)
+    return line
 
 
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
@@ -119,9 +118,15 @@ def backward(
     total = dy.sum(both, dtype=np.float64, keepdims=True)
     product = batch.sum_product(dy, total, both)
     m = math.prod(x.shape[a] for a in axes)
-    mean = center * (weight * total).sum(axes, keepdims=True) / m
-    mean_product = (weight * product).sum(axes, keepdims=True) / m
-    dx = project(dy, weight, batch, mean, mean_product)
+    factor: Floating | float
+    inner: Floating | float
+    if set(axes) <= set(shared):
+        factor, inner, g = weight, 1.0, dy  # constant where dx is summed over: one pass over x less
+    else:
+        factor, inner, g = 1.0, weight, np.multiply(weight, dy, dtype=dtype)
+    mean = center * (inner * total).sum(axes, keepdims=True) / m
+    mean_product = (inner * product).sum(axes, keepdims=True) / m
+    dx = project(g, factor, batch, mean, mean_product)
     dweight = product.sum(shared, keepdims=True).astype(dtype)
     dbias = total.sum(shared, keepdims=True).astype(dtype)
     return dx.astype(x.dtype, copy=False), dweight, dbias

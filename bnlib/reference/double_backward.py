@@ -59,7 +59,7 @@ def normalize_double_backward(
 
     def times_jacobian(v: Floating, v_x_hat: Floating) -> Floating:
         mean = center * v.mean(axes, dtype=np.float64, keepdims=True)
-        return project(v, one, batch._replace(x_shifted=batch.x_shifted.copy()), mean, v_x_hat)
+        return project(v, 1.0, batch._replace(x_shifted=batch.x_shifted.copy()), mean, v_x_hat)
 
     one = np.ones((1,) * x.ndim, x_hat.dtype)
     gamma = one if weight is None else weight
