@@ -13,12 +13,12 @@ import argparse
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import yaml
+from atomic import replace as replace_file
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = "_config.yml"
@@ -153,20 +153,6 @@ def make_replacer(old: Address, new: Address) -> Callable[[bytes], bytes]:
     return lambda text: pattern.sub(replacement, text)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write ``content`` so that ``path`` holds either the old bytes or the new, and keep its mode."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        temporary = Path(file.name)
-        try:
-            file.write(content)
-            file.flush()
-            temporary.chmod(path.stat().st_mode)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-
-
 def adopt(root: Path, new: Address) -> list[str]:
     """Replace the address in ``_config.yml`` by ``new`` everywhere; return the names of the changed files.
 
@@ -178,7 +164,7 @@ def adopt(root: Path, new: Address) -> list[str]:
     replace = make_replacer(old, new)
     changed = {name: content for name, text in texts.items() if (content := replace(text)) != text}
     for name in sorted(changed, key=lambda name: (name == CONFIG, name)):
-        write_atomically(root / name, changed[name])
+        replace_file(root / name, changed[name])
     return sorted(changed)
 
 

@@ -1,13 +1,12 @@
 """The one form in which a chapter's notebook is stored."""
 
 import hashlib
-import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import nbformat
+from atomic import replace
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CHAPTERS = REPOSITORY / "chapters"
@@ -56,32 +55,7 @@ def write(notebook: Any, path: Path) -> bool:
     text = nbformat.writes(
         notebook, version=nbformat.NO_CONVERT, indent=1, sort_keys=True, ensure_ascii=False
     )
-    return write_text(text.rstrip("\n") + "\n", path)
-
-
-def write_text(text: str, path: Path) -> bool:
-    """Replace a file's text atomically and return whether it changed."""
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return False
-    with tempfile.NamedTemporaryFile(
-        "w",
-        encoding="utf-8",
-        newline="\n",
-        dir=path.parent,
-        prefix=f".{path.name}.",
-        suffix=".part",
-        delete=False,
-    ) as part:
-        try:
-            part.write(text)
-            part.flush()
-            os.fsync(part.fileno())
-            Path(part.name).chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
-            os.replace(part.name, path)  # noqa: PTH105
-        except BaseException:
-            Path(part.name).unlink(missing_ok=True)
-            raise
-    return True
+    return replace(path, (text.rstrip("\n") + "\n").encode())
 
 
 def _compact(widgets: Any) -> Any:

@@ -15,7 +15,6 @@ from bnlib.reference.closed_form import (
     Gradients,
     backward,
     backward_by_parameter,
-    check_like,
     sum_product,
 )
 from bnlib.reference.moments import batch_norm_axes
@@ -27,6 +26,7 @@ from bnlib.reference.validate import (
     check_broadcast,
     check_eps,
     check_groups,
+    check_like,
     check_more_than_one,
     check_ndim,
     check_parameter,

@@ -7,9 +7,9 @@ import math
 import numpy as np
 
 from bnlib.reference.backward import batch_norm_inference_backward
-from bnlib.reference.closed_form import Gradients, check_like
+from bnlib.reference.closed_form import Gradients
 from bnlib.reference.moments import batch_norm_axes, center, moments
-from bnlib.reference.validate import Floating, check_affine, check_eps, check_more_than_one
+from bnlib.reference.validate import Floating, check_affine, check_eps, check_like, check_more_than_one
 
 
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")

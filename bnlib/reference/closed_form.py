@@ -14,17 +14,9 @@ from typing import NamedTuple
 import numpy as np
 
 from bnlib.reference.moments import center_nearly, mean_square, variance
-from bnlib.reference.validate import Floating, check_array, check_eps, check_parameter
+from bnlib.reference.validate import Floating, check_eps, check_parameter
 
 Gradients = tuple[Floating, Floating, Floating]
-
-
-def check_like(name: str, value: Floating, x: Floating) -> None:
-    """Raise unless ``x`` and ``value`` are floating NumPy arrays of one shape."""
-    check_array(x)
-    check_array(value, name)
-    if value.shape != x.shape:
-        raise ValueError(f"expected {name} of the shape of x, {x.shape}, got {value.shape}")
 
 
 def sum_product(a: Floating, b: Floating, axes: tuple[int, ...]) -> Floating:

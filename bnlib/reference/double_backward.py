@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from bnlib.reference.closed_form import check_like, project, standardize, sum_product
-from bnlib.reference.validate import Axes, Floating, check_axes, check_broadcast
+from bnlib.reference.closed_form import project, standardize, sum_product
+from bnlib.reference.validate import Axes, Floating, check_axes, check_broadcast, check_like
 
 
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")

@@ -13,8 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bnlib.reference.closed_form import check_like
-from bnlib.reference.validate import Floating, check_array
+from bnlib.reference.validate import Floating, check_array, check_like
 
 Function = Callable[[NDArray[Any]], NDArray[Any]]
 Backward = Callable[[Floating, Floating], Floating]

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from bnlib.reference.backward import normalize_backward
-from bnlib.reference.closed_form import check_like, standardize
+from bnlib.reference.closed_form import standardize
 from bnlib.reference.double_backward import normalize_double_backward
-from bnlib.reference.validate import Floating, check_array, check_more_than_one
+from bnlib.reference.validate import Floating, check_array, check_like, check_more_than_one
 
 
 def _check_feature(x: Floating) -> None:

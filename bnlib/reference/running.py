@@ -12,17 +12,9 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from bnlib.reference.moments import batch_norm_axes, moments
-from bnlib.reference.validate import Floating, check_array, check_more_than_one, check_shape
+from bnlib.reference.validate import Floating, check_array, check_momentum, check_more_than_one, check_shape
 
 Convention = Literal["new", "old"]
-
-
-def check_momentum(momentum: float) -> None:
-    """Raise ValueError unless ``momentum`` is between 0 and 1, TypeError if it is no number."""
-    if not isinstance(momentum, (int, float, np.integer, np.floating)):
-        raise TypeError(f"expected momentum to be a number, got {type(momentum).__name__}")
-    if not 0 <= momentum <= 1:
-        raise ValueError(f"expected momentum between 0 and 1, got {momentum}")
 
 
 @np.errstate(invalid="ignore", over="ignore")

@@ -30,12 +30,28 @@ def check_array(x: object, name: str = "x") -> None:
     raise TypeError(f"expected {name} to be a NumPy array of float16, float32 or float64, got {got}")
 
 
+def check_like(name: str, value: Floating, x: Floating) -> None:
+    """Raise unless ``x`` and ``value`` are floating NumPy arrays of one shape."""
+    check_array(x)
+    check_array(value, name)
+    if value.shape != x.shape:
+        raise ValueError(f"expected {name} of the shape of x, {x.shape}, got {value.shape}")
+
+
 def check_eps(eps: float) -> None:
     """Raise ValueError unless ``eps`` is finite and not negative, TypeError if it is no number."""
     if not isinstance(eps, (int, float, np.integer, np.floating)):
         raise TypeError(f"expected eps to be a number, got {type(eps).__name__}")
     if not (math.isfinite(eps) and eps >= 0):
         raise ValueError(f"expected eps to be finite and at least 0, got {eps}")
+
+
+def check_momentum(momentum: float) -> None:
+    """Raise ValueError unless ``momentum`` is between 0 and 1, TypeError if it is no number."""
+    if not isinstance(momentum, (int, float, np.integer, np.floating)):
+        raise TypeError(f"expected momentum to be a number, got {type(momentum).__name__}")
+    if not 0 <= momentum <= 1:
+        raise ValueError(f"expected momentum between 0 and 1, got {momentum}")
 
 
 def check_axes(axes: Axes, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,15 +1,9 @@
-import importlib.util
 import os
 import subprocess
-import sys
 from pathlib import Path
 
+import adopt
 import pytest
-
-SPEC = importlib.util.spec_from_file_location("adopt", Path(__file__).parents[2] / "tools" / "adopt.py")
-adopt = importlib.util.module_from_spec(SPEC)
-sys.modules["adopt"] = adopt
-SPEC.loader.exec_module(adopt)
 
 START = adopt.PLACEHOLDER
 COURSE = adopt.Address("acme-lab", "course.notes")
@@ -185,7 +179,7 @@ def test_nothing_is_written_when_the_present_address_is_malformed(project, capsy
 
 
 def test_an_interrupted_run_leaves_whole_files_and_is_finished_by_the_next(project, monkeypatch):
-    replace = Path.replace
+    replace = os.replace
 
     def fail_at_the_readme(path, target):
         if target.name == "README.md":
@@ -194,7 +188,7 @@ def test_an_interrupted_run_leaves_whole_files_and_is_finished_by_the_next(proje
 
     before = contents(project)
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", fail_at_the_readme)
+        patch.setattr(os, "replace", fail_at_the_readme)
         with pytest.raises(KeyboardInterrupt):
             run(project, COURSE.repository)
     assert contents(project).keys() == before.keys()

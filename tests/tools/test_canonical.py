@@ -1,23 +1,9 @@
 import copy
-import importlib.util
-import random
 import re
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import nbformat
-import pytest
+from canonical import canonical, write
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-
-TOOL = Path(__file__).parents[2] / "tools" / "canonical.py"
-SPEC = importlib.util.spec_from_file_location("canonical", TOOL)
-module = importlib.util.module_from_spec(SPEC)
-sys.modules["canonical"] = module
-SPEC.loader.exec_module(module)
-canonical, write, write_text = module.canonical, module.write, module.write_text
 
 STATE = "application/vnd.jupyter.widget-state+json"
 
@@ -224,75 +210,3 @@ def test_unchanged_content_leaves_the_file_untouched(tmp_path):
     notebook.cells[0].source += "!"
     assert write(notebook, path)
     assert path.stat().st_ino != before.st_ino
-
-
-def test_the_files_permissions_stay(tmp_path):
-    path = tmp_path / "a.txt"
-    assert write_text("one", path)
-    assert path.stat().st_mode & 0o777 == 0o644
-    path.chmod(0o640)
-    assert write_text("two", path)
-    assert path.stat().st_mode & 0o777 == 0o640
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
-    path = tmp_path / "a.txt"
-    write_text("old", path)
-
-    def fail(*_):
-        # The new text lies in the same folder: only there can it take the old one's place at once.
-        assert len(list(tmp_path.iterdir())) == 2
-        raise OSError("disk full")
-
-    monkeypatch.setattr(module.os, "fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
-        write_text("new", path)
-    assert path.read_text() == "old"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
-
-
-WRITER = f"""
-import sys
-from pathlib import Path
-sys.path.insert(0, {str(TOOL.parent)!r})
-from canonical import write_text
-path = Path(sys.argv[1])
-print("ready", flush=True)
-while True:
-    for letter in "abc":
-        write_text(letter * {2_000_000}, path)
-"""
-
-
-def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path):
-    path = tmp_path / "a.txt"
-    rng, found = random.Random(0), set()
-    write_text("old", path)
-    for _ in range(16):
-        process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(rng.uniform(0, 0.05))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        text = path.read_text()
-        assert text == "old" or text == text[0] * 2_000_000
-        found.add(text[0])
-    assert len(found) > 1
-    left = [p.name for p in tmp_path.iterdir() if p != path]
-    assert all(re.fullmatch(r"\.a\.txt\..*\.part", name) for name in left)
-    # What a kill leaves behind takes nobody's place.
-    assert write_text("new", path)
-    assert path.read_text() == "new"
-
-
-def test_git_ignores_what_a_kill_leaves_behind(tmp_path):
-    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
-    (tmp_path / ".gitignore").write_bytes((TOOL.parents[1] / ".gitignore").read_bytes())
-    (tmp_path / "chapters").mkdir()
-    (tmp_path / "chapters" / ".01-why.ipynb.abc123.part").touch()
-    (tmp_path / "chapters" / "01-why.ipynb").touch()
-    command = ["git", "ls-files", "--others", "--exclude-standard"]
-    seen = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    assert seen.split() == [".gitignore", "chapters/01-why.ipynb"]
