@@ -50,8 +50,8 @@ def explore(
         **values: the values of each slider, in order; one to three sliders, at most 24 frames in all.
 
     Raises:
-        ValueError: no slider or more than three, a slider without values, more than 24 frames, or a start
-            that is not among the values.
+        ValueError: no slider or more than three, a slider without values, more than 24 frames, a start
+            that is not among the values, or braces in ``alt`` that name no slider.
         TypeError: ``draw`` returns something that is not a figure.
     """
     first = _validate(values, start or {})
@@ -60,17 +60,13 @@ def explore(
     _shown[key] += 1
     make = _Maker(f"{key}-{_shown[key]}")
 
-    frames, pictures = {}, {}
-    for index in itertools.product(*(range(len(choices)) for choices in values.values())):
-        png = render(
-            draw(**{n: values[n][i] for n, i in zip(values, index, strict=True)}), dpi=100, colors=32
-        )
-        words = describe(alt.format(**{n: labels[n][i] for n, i in zip(values, index, strict=True)}))
-        pictures[index] = png
-        frames[index] = (
-            f'<img alt="{html.escape(words)}" style="max-width:100%"'
-            f' src="data:image/png;base64,{encode(png)}">'
-        )
+    words = _describe_frames(alt, labels)
+    pictures = _draw_frames(draw, values)
+    frames = {
+        at: f'<img alt="{html.escape(words[at])}" style="max-width:100%"'
+        f' src="data:image/png;base64,{encode(png)}">'
+        for at, png in pictures.items()
+    }
 
     sliders = [
         make(
@@ -90,11 +86,10 @@ def explore(
         box = make(widgets.VBox, children=[*sliders, _swapped_by_kernel(make, frames, sliders)])
         picture = {}
     view = {"model_id": box.model_id, "version_major": 2, "version_minor": 0}
-    words = describe(alt.format(**{n: labels[n][i] for n, i in zip(values, first, strict=True)}))
     # The picture is for viewers that know no widgets, such as a repository's preview of a notebook.
     display(
-        {"application/vnd.jupyter.widget-view+json": view, **picture, "text/plain": words},
-        metadata={"image/png": {"alt": words}} if picture else None,
+        {"application/vnd.jupyter.widget-view+json": view, **picture, "text/plain": words[first]},
+        metadata={"image/png": {"alt": words[first]}} if picture else None,
         raw=True,
     )
 
@@ -118,6 +113,31 @@ def _validate(values: Mapping[str, Sequence[Any]], start: Mapping[str, Any]) -> 
         if value not in list(values[name]):
             raise ValueError(f"expected a start for {name} among {list(values[name])}, got {value!r}")
     return tuple(list(v).index(start[n]) if n in start else 0 for n, v in values.items())
+
+
+def _describe_frames(alt: str, labels: Mapping[str, list[str]]) -> dict[tuple[int, ...], str]:
+    """Fill the labels of each frame into the alt text."""
+    words = {}
+    for at in itertools.product(*(range(len(names)) for names in labels.values())):
+        try:
+            filled = alt.format(**{name: labels[name][i] for name, i in zip(labels, at, strict=True)})
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError(
+                f"expected alt text whose braces name the sliders {list(labels)}, got {alt!r}; "
+                "double the braces that are meant as such"
+            ) from error
+        words[at] = describe(filled)
+    return words
+
+
+def _draw_frames(
+    draw: Callable[..., Figure], values: Mapping[str, Sequence[Any]]
+) -> dict[tuple[int, ...], bytes]:
+    """Draw one small picture for each combination of values."""
+    return {
+        at: render(draw(**{n: values[n][i] for n, i in zip(values, at, strict=True)}), dpi=100, colors=32)
+        for at in itertools.product(*(range(len(choices)) for choices in values.values()))
+    }
 
 
 def _label(value: Any) -> str:

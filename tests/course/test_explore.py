@@ -292,6 +292,14 @@ def test_draw_must_return_a_figure(displayed):
     assert not displayed
 
 
+@pytest.mark.parametrize("alt", ["x_{i} at {gamma}", "an open {gamma", "by place {}"])
+def test_braces_that_name_no_slider_are_refused_before_anything_is_drawn(displayed, alt):
+    with pytest.raises(ValueError, match=r"braces name the sliders \['gamma'\], got") as raised:
+        explore(lambda gamma: pytest.fail("drawn"), alt=alt, gamma=[1, 2])
+    assert repr(alt) in str(raised.value)
+    assert not displayed
+
+
 def test_empty_words_are_refused(displayed):
     with pytest.raises(ValueError, match="expected alt text that says what the figure shows, got an empty"):
         explore(lambda a: plt.figure(), alt=" ", a=[1, 2])
