@@ -10,10 +10,9 @@ import jupyterquiz
 from IPython.display import display
 from IPython.utils.capture import capture_output
 
-_BLUE, _PALE, _DARK = "#1d4e79", "#f4f6f8", "#1a1a1a"
 _COLORS = {
-    "--jq-multiple-choice-bg": _BLUE,
-    "--jq-mc-button-bg": _PALE,
+    "--jq-multiple-choice-bg": "#1d4e79",
+    "--jq-mc-button-bg": "#f4f6f8",
     "--jq-mc-button-border": "#c4ccd4",
     "--jq-mc-button-inset-shadow": "#8a949e",
     "--jq-incorrect-color": "#a4260b",
