@@ -81,7 +81,7 @@ def check_ndim(ndim: int, least: int, layout: str) -> None:
 
 def check_more_than_one(shape: tuple[int, ...], axes: tuple[int, ...], per: str) -> None:
     """Raise ValueError unless each ``per`` has at least two values, those along ``axes``."""
-    if math.prod(shape[a] for a in axes) < 2:
+    if math.prod([shape[a] for a in axes]) < 2:
         raise ValueError(f"expected more than 1 value per {per}, got input of shape {shape}")
 
 

@@ -1,0 +1,113 @@
+"""Drop-in batch normalization layers: subclasses of those of ``torch.nn`` that compute with ``functional``.
+
+Arguments, attributes and state dicts are those of ``torch.nn.BatchNorm1d`` and its relatives, and tools that
+look for these find ours. ``num_batches_tracked`` counts the batches; with ``momentum=None`` the running
+statistics are plain averages over all batches.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bnlib.torch.functional import batch_norm
+
+__all__ = [
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "LazyBatchNorm1d",
+    "LazyBatchNorm2d",
+    "LazyBatchNorm3d",
+]
+
+
+class Forward(nn.modules.batchnorm._BatchNorm):
+    """The forward pass that the layers share; their base classes hold parameters and running statistics."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalize each channel of ``input``: by the batch in training, else by the running statistics.
+
+        Without running statistics, evaluation normalizes by the batch too.
+
+        Args:
+            input: tensor of as many axes as the layer takes, axis 1 of length ``num_features``.
+
+        Returns:
+            Tensor of the shape of ``input``.
+
+        Raises:
+            ValueError: ``input`` has another number of axes.
+            TypeError, NotImplementedError, RuntimeError, ValueError: as ``functional.batch_norm``.
+        """
+        self._check_input_dim(input)  # type: ignore[no-untyped-call]
+        tracks = self.running_mean is not None
+        momentum: float | Tensor = 0.0 if self.momentum is None else self.momentum
+        if self.training and self.track_running_stats and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+            if self.momentum is None:
+                momentum = 1 / self.num_batches_tracked.detach().to(torch.get_default_dtype())
+        keep = not self.training or self.track_running_stats
+        return batch_norm(
+            input,
+            self.running_mean if keep else None,
+            self.running_var if keep else None,
+            self.weight,
+            self.bias,
+            self.training or not tracks,
+            momentum,
+            self.eps,
+        )
+
+
+class BatchNorm1d(Forward, nn.BatchNorm1d):
+    """Batch normalization of (N, C) or (N, C, L); arguments and state dict of ``torch.nn.BatchNorm1d``.
+
+    ``y = weight * (x - mean) / sqrt(var + eps) + bias``
+
+    Args:
+        num_features: C.
+        eps: added to the variance, inside the root.
+        momentum: weight of the new batch in the running statistics; None averages all batches alike.
+        affine: whether to learn weight and bias, of shape (C,); they start at 1 and 0.
+        track_running_stats: whether to keep a running mean and *unbiased* variance for evaluation.
+
+    Raises:
+        ValueError: the input has not 2 or 3 axes, or a channel has a single value in training.
+
+    Source: Ioffe & Szegedy (2015), Algorithms 1 and 2.
+    """
+
+
+class BatchNorm2d(Forward, nn.BatchNorm2d):
+    """Batch normalization of (N, C, H, W); arguments and state dict of ``torch.nn.BatchNorm2d``.
+
+    As ``BatchNorm1d``, with mean and variance over N, H and W.
+
+    Source: Ioffe & Szegedy (2015), section 3.2.
+    """
+
+
+class BatchNorm3d(Forward, nn.BatchNorm3d):
+    """Batch normalization of (N, C, D, H, W); arguments and state dict of ``torch.nn.BatchNorm3d``.
+
+    As ``BatchNorm1d``, with mean and variance over N, D, H and W.
+    """
+
+
+class LazyBatchNorm1d(Forward, nn.LazyBatchNorm1d):
+    """``BatchNorm1d`` that takes ``num_features`` from its first input, and then becomes one."""
+
+    cls_to_become = BatchNorm1d
+
+
+class LazyBatchNorm2d(Forward, nn.LazyBatchNorm2d):
+    """``BatchNorm2d`` that takes ``num_features`` from its first input, and then becomes one."""
+
+    cls_to_become = BatchNorm2d
+
+
+class LazyBatchNorm3d(Forward, nn.LazyBatchNorm3d):
+    """``BatchNorm3d`` that takes ``num_features`` from its first input, and then becomes one."""
+
+    cls_to_become = BatchNorm3d

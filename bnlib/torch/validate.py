@@ -1,0 +1,118 @@
+"""Checks of arguments: the messages of ``bnlib.reference``, the exception types of PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ParamSpec
+
+import torch
+from torch import Tensor
+
+from bnlib.reference import validate
+
+P = ParamSpec("P")
+
+FLOATING = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+HALF = (torch.float16, torch.bfloat16)
+
+
+def as_runtime_error(check: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Call a check of the reference; raise RuntimeError, as PyTorch does, where it raises ValueError."""
+    try:
+        check(*args, **kwargs)
+    except ValueError as error:
+        raise RuntimeError(str(error)) from None
+
+
+def check_input(x: object) -> None:
+    """Raise TypeError unless ``x`` is a tensor, NotImplementedError unless it is a floating one."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"expected input to be a tensor, got {type(x).__name__}")
+    if x.dtype not in FLOATING:
+        raise NotImplementedError(
+            f"expected input to be float16, bfloat16, float32 or float64, got a tensor of {x.dtype}"
+        )
+
+
+def check_least_ndim(x: Tensor, least: int, layout: str, error: type[Exception] = RuntimeError) -> None:
+    """Raise ``error`` unless ``x`` has at least ``least`` axes, the number of those of ``layout``."""
+    try:
+        validate.check_ndim(x.ndim, least, layout)
+    except ValueError as refused:
+        raise error(str(refused)) from None
+
+
+def check_tensor(name: str, p: object, x: Tensor) -> None:
+    """Raise unless ``p`` is a tensor on the device of ``x`` and of its dtype, or float32 if that is half."""
+    if not isinstance(p, Tensor):
+        raise TypeError(f"expected {name} to be a tensor, got {type(p).__name__}")
+    if p.device != x.device:
+        raise RuntimeError(f"expected {name} on the device of input, {x.device}, got {p.device}")
+    if p.dtype != x.dtype and not (x.dtype in HALF and p.dtype == torch.float32):
+        allowed = f"{x.dtype} or torch.float32" if x.dtype in HALF else f"{x.dtype}"
+        raise RuntimeError(f"expected {name} of dtype {allowed} for input of {x.dtype}, got {p.dtype}")
+
+
+def check_channels(x: Tensor, **parameters: Tensor | None) -> None:
+    """Raise unless each of ``parameters`` is None or has as many values as ``x`` has channels."""
+    for name, p in parameters.items():
+        if p is not None:
+            check_tensor(name, p, x)
+            if p.numel() != x.shape[1]:
+                as_runtime_error(validate.check_shape, name, tuple(p.shape), (1,), tuple(x.shape))
+
+
+def check_running(running_mean: Tensor | None, running_var: Tensor | None) -> None:
+    """Raise ValueError if one of the two is given and the other is not."""
+    if (running_mean is None) != (running_var is None):
+        got = "running_mean alone" if running_var is None else "running_var alone"
+        raise ValueError(f"expected both running_mean and running_var or neither, got {got}")
+
+
+def check_normalized_shape(
+    x: Tensor, normalized_shape: object, **parameters: Tensor | None
+) -> tuple[int, ...]:
+    """Return ``normalized_shape`` as a tuple; raise unless it is the end of the shape of ``x``."""
+    if not isinstance(normalized_shape, Sequence):
+        raise TypeError(
+            f"expected normalized_shape to be a sequence of integers, got {type(normalized_shape).__name__}"
+        )
+    shape = tuple(normalized_shape)
+    if not shape:
+        raise RuntimeError("expected normalized_shape of at least one axis, got ()")
+    if tuple(x.shape[-len(shape) :]) != shape:
+        raise RuntimeError(
+            f"expected input of shape (..., {', '.join(map(str, shape))}), got {tuple(x.shape)}"
+        )
+    for name, p in parameters.items():
+        if p is not None:
+            check_tensor(name, p, x)
+            if tuple(p.shape) != shape:
+                raise RuntimeError(
+                    f"expected {name} of the shape normalized_shape = {shape}, got {tuple(p.shape)}"
+                )
+    return shape
+
+
+def check_groups(num_groups: int, channels: int) -> None:
+    """Raise RuntimeError unless ``num_groups`` is positive and divides ``channels``."""
+    as_runtime_error(validate.check_groups, num_groups, channels)
+
+
+def check_eps(eps: float) -> None:
+    """Raise ValueError unless ``eps`` is finite and not negative, TypeError if it is no number."""
+    validate.check_eps(eps)
+
+
+def check_momentum(momentum: float | Tensor) -> None:
+    """Raise TypeError unless ``momentum`` is a number or a tensor of one number."""
+    if isinstance(momentum, Tensor) and momentum.numel() == 1:
+        return
+    if isinstance(momentum, bool) or not isinstance(momentum, (int, float)):
+        raise TypeError(f"expected momentum to be a number, got {type(momentum).__name__}")
+
+
+def check_more_than_one(x: Tensor, axes: tuple[int, ...], per: str) -> None:
+    """Raise ValueError if a mean over ``axes`` averages a single value; an empty ``x`` passes."""
+    if x.numel():
+        validate.check_more_than_one(tuple(x.shape), axes, per)
