@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bnlib.reference.buffer import short_buffer
 from bnlib.reference.moments import center_nearly, mean_square, variance
 from bnlib.reference.validate import Floating, check_eps, check_parameter
 
@@ -72,6 +73,7 @@ def standardize(x: Floating, axes: tuple[int, ...], eps: float, center: bool) ->
     return Standardized(x_shifted, 0.0, 1 / np.sqrt(mean_square(x_shifted, axes) + eps))
 
 
+@short_buffer()
 def project(
     g: Floating, factor: Floating | float, batch: Standardized, mean: Floating, mean_product: Floating
 ) -> Floating:

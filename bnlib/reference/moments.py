@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bnlib.reference.buffer import short_buffer
 from bnlib.reference.validate import Axes, Floating, check_array, check_axes, check_ndim, check_parameter
 
 
@@ -33,6 +34,7 @@ def batch_norm_axes(ndim: int) -> tuple[int, ...]:
     return (0, *range(2, ndim))
 
 
+@short_buffer()
 @np.errstate(invalid="ignore", over="ignore")
 def center_nearly(x: Floating, axes: tuple[int, ...]) -> tuple[Floating, Floating, Floating]:
     """Subtract from ``x`` its mean over ``axes``, rounded to one number of the precision of ``x``.
