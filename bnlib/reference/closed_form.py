@@ -55,7 +55,7 @@ def standardize(x: Floating, axes: tuple[int, ...], eps: float, center: bool) ->
     return Standardized(x_shifted, 0.0, 1 / np.sqrt(mean_square(x_shifted, axes) + eps))
 
 
-@short_buffer()
+@short_buffer
 def project(
     g: Floating, factor: Floating | float, batch: Standardized, mean: Floating, mean_product: Floating
 ) -> Floating:

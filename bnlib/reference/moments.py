@@ -33,7 +33,7 @@ def batch_norm_axes(ndim: int) -> tuple[int, ...]:
     return (0, *range(2, ndim))
 
 
-@short_buffer()
+@short_buffer
 @np.errstate(invalid="ignore", over="ignore")
 def center_nearly(x: Floating, axes: tuple[int, ...]) -> tuple[Floating, Floating, Floating]:
     """Subtract from ``x`` its mean over ``axes``, rounded to one number of the precision of ``x``.

@@ -9,7 +9,7 @@ from bnlib.reference.buffer import short_buffer
 from bnlib.reference.validate import Floating
 
 
-@short_buffer()
+@short_buffer
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def scale_shift(
     x_centered: Floating,
