@@ -9,13 +9,24 @@ which finds the statistics saved by its forward pass where the reference compute
 
 What limits the reference: a NumPy call is one pass over an array, and the forward pass makes five, for the
 mean in float64, the difference, the sum of squares, the scale and the shift. They keep the output within
-1e-6 for means up to 1e6, where the textbook version and PyTorch are wrong in the first digit. Not done,
-because the code would lose more than the time gains:
+1e-6 for means up to 1e6, where the textbook version and PyTorch are wrong in the first digit.
 
-- Blocks that fit the cache. Blocks of columns of (N, C) are strided, and 2 to 10 times slower; blocks of
-  rows or of channels gain a sixth of the time at best, and lose as much for other shapes.
-- The mean in float32. It saves a fifth of the time, and costs the accuracy or one more pass.
-- Fewer checks. They and the fixed cost of a NumPy call take about 0.1 ms, a third of the time at (128, 512).
+- Large arrays: the memory. The output is new to the process or left by an earlier call, and the call before
+  decides which: new pages are slow. So the ratios to PyTorch vary from run to run, more so on a busy machine.
+- Short rows, as at (8, 256, 14, 14): NumPy starts anew for each row of one channel, which takes longer than
+  the arithmetic. Here the reference is faster than the textbook version, but not twice as fast.
+- Small arrays, as at (128, 512): nearly half of the time is the fixed cost of NumPy calls and of checks. The
+  textbook version has fewer of both, and is faster.
+
+Not done, because the code would lose more than the time gains:
+
+- Parameters repeated for each position of a sample. That is faster for short rows only, slower for
+  long ones, and would not quite reach the goal.
+- Blocks that fit the cache. They gain at most a little since rows are read in place (`short_buffer`).
+- The mean in float32, corrected by the mean of the differences. It is one pass more, faster
+  for short rows and slower for small arrays.
+- Sums by BLAS. Their rounding depends on the processor, and the book shows such errors.
+- Fewer checks.
 """
 
 from __future__ import annotations

@@ -15,9 +15,9 @@ from bnlib.reference.closed_form import (
     Gradients,
     backward,
     backward_by_parameter,
-    sum_product,
 )
 from bnlib.reference.moments import batch_norm_axes
+from bnlib.reference.sums import sum_product
 from bnlib.reference.validate import (
     Axes,
     Floating,
@@ -149,8 +149,8 @@ def batch_norm_inference_backward(
     axes = batch_norm_axes(x.ndim)
     inv_std = 1 / np.sqrt(sigma2.astype(np.float64) + eps)
     x_centered = np.subtract(x, mu, dtype=np.result_type(dtype, mu.dtype))
-    dweight = (inv_std * sum_product(dy, x_centered, axes)).squeeze(axes).astype(dtype)
-    dbias = dy.sum(axes, dtype=np.float64).astype(dtype)
+    dweight = (inv_std * sum_product(axes, dy, x_centered)).squeeze(axes).astype(dtype)
+    dbias = sum_product(axes, dy).squeeze(axes).astype(dtype)
     scale = inv_std if gamma is None else gamma * inv_std
     return (dy * scale.astype(dtype)).astype(x.dtype, copy=False), dweight, dbias
 

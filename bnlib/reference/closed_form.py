@@ -8,33 +8,16 @@
 from __future__ import annotations
 
 import math
-from string import ascii_letters
 from typing import NamedTuple
 
 import numpy as np
 
+from bnlib.reference.buffer import short_buffer
 from bnlib.reference.moments import center_nearly, mean_square, variance
+from bnlib.reference.sums import sum_product
 from bnlib.reference.validate import Floating, check_eps, check_parameter
 
 Gradients = tuple[Floating, Floating, Floating]
-
-
-def sum_product(a: Floating, b: Floating, axes: tuple[int, ...]) -> Floating:
-    """Sum ``a * b`` over ``axes``, which are kept at length 1, in float64 but for runs of about 1024.
-
-    A sum in float32 all the way would lose digits as it grows; one in float64 all the way is slow.
-    """
-    if not axes:
-        return np.multiply(a, b)
-    every = ascii_letters[: a.ndim]
-    kept = "".join(c for i, c in enumerate(every) if i not in axes)
-    total: Floating = np.zeros([n for i, n in enumerate(a.shape) if i not in axes])
-    first, *rest = axes
-    run = max(1, 1024 // max(1, math.prod(a.shape[i] for i in rest)))
-    for start in range(0, a.shape[first], run):
-        part = (slice(None),) * first + (slice(start, start + run),)
-        total += np.einsum(f"{every},{every}->{kept}", a[part], b[part])
-    return np.expand_dims(total, axes)
 
 
 class Standardized(NamedTuple):
@@ -57,7 +40,7 @@ class Standardized(NamedTuple):
 
     def sum_product(self, a: Floating, total: Floating, axes: tuple[int, ...]) -> Floating:
         """Sum ``a * x_hat`` over ``axes``, given the sum of ``a``; float64."""
-        return self.inv_std * (sum_product(a, self.x_shifted, axes) - self.residual * total)
+        return self.inv_std * (sum_product(axes, a, self.x_shifted) - self.residual * total)
 
 
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
@@ -72,6 +55,7 @@ def standardize(x: Floating, axes: tuple[int, ...], eps: float, center: bool) ->
     return Standardized(x_shifted, 0.0, 1 / np.sqrt(mean_square(x_shifted, axes) + eps))
 
 
+@short_buffer
 def project(
     g: Floating, factor: Floating | float, batch: Standardized, mean: Floating, mean_product: Floating
 ) -> Floating:
@@ -107,7 +91,7 @@ def backward(
     dtype = batch.x_shifted.dtype
     shared = tuple(a for a, n in enumerate(weight.shape) if n == 1)
     both = tuple(a for a in axes if a in shared)
-    total = dy.sum(both, dtype=np.float64, keepdims=True)
+    total = sum_product(both, dy)
     product = batch.sum_product(dy, total, both)
     m = math.prod(x.shape[a] for a in axes)
     factor: Floating | float

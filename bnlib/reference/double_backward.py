@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from bnlib.reference.closed_form import project, standardize, sum_product
+from bnlib.reference.closed_form import project, standardize
+from bnlib.reference.sums import sum_product
 from bnlib.reference.validate import Axes, Floating, check_axes, check_broadcast, check_like
 
 
@@ -54,7 +55,7 @@ def normalize_double_backward(
     m = math.prod(x.shape[a] for a in axes)
 
     def mean_product(a: Floating, b: Floating) -> Floating:
-        mean: Floating = (sum_product(a, b, axes) / m).astype(x_hat.dtype)
+        mean: Floating = (sum_product(axes, a, b) / m).astype(x_hat.dtype)
         return mean
 
     def times_jacobian(v: Floating, v_x_hat: Floating) -> Floating:

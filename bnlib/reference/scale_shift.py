@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
+from bnlib.reference.buffer import short_buffer
 from bnlib.reference.validate import Floating
 
 
+@short_buffer
 @np.errstate(divide="ignore", invalid="ignore", over="ignore")
 def scale_shift(
     x_centered: Floating,
@@ -47,6 +49,7 @@ def scale_shift(
     y = x_centered
     for factor, term in steps:
         y *= np.asarray(factor, y.dtype)
-        if np.any(term):
-            y += np.asarray(term, y.dtype)
+        term = np.asarray(term, y.dtype)
+        if term.any():
+            y += term
     return y.astype(dtype, copy=False)
