@@ -29,8 +29,10 @@ book: $(BUILT)  ## build the site into _build/html; warnings are errors
 test: $(INSTALLED)  ## run unit tests, notebook tests and nbval on two workers
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --nbval tests chapters
 
-bench: $(INSTALLED)  ## time the reference beside PyTorch, in one run
-	$(BIN)/python benchmarks/reference.py
+bench: export OMP_PROC_BIND := true
+bench: export OMP_PLACES := cores
+bench: $(INSTALLED)  ## run the benchmarks one after the other
+	@set -e; for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python $$script; done
 
 test-colab: $(INSTALLED)  ## run chapters as on Google Colab: CHAPTER=02 (all without), IPYWIDGETS=8
 	$(BIN)/python tools/colab.py $(CHAPTER) --ipywidgets $(or $(IPYWIDGETS),7)

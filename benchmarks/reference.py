@@ -40,10 +40,8 @@ os.environ["MKL_NUM_THREADS"] = "1"
 import argparse
 import json
 import platform
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -51,6 +49,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from bnlib.lab.timing import median_times
 from bnlib.reference import batch_norm, batch_norm_axes, batch_norm_backward
 
 SHAPES = [(128, 512), (4096, 1024), (32, 64, 56, 56), (8, 256, 14, 14)]
@@ -94,18 +93,6 @@ def calls(shape: tuple[int, ...]) -> dict[str, Calls]:
             "torch": lambda: torch.autograd.grad(y, leaves, upstream, retain_graph=True),
         },
     }
-
-
-def median_times(calls: Calls, repeat: int) -> dict[str, float]:
-    """Return the median time of each call in milliseconds, taken in turns; the first turn does not count."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(repeat + 1):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            if turn:
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: median(t) for name, t in times.items()}
 
 
 def measure(shapes: Sequence[tuple[int, ...]], repeat: int | None = None) -> list[dict[str, Any]]:

@@ -65,13 +65,6 @@ def test_all_that_is_timed_computes_the_same(benchmark, shape):
         np.testing.assert_allclose(a, b.numpy(), atol=2e-5)
 
 
-def test_the_first_turn_is_not_measured_and_calls_take_turns(benchmark):
-    order = []
-    times = benchmark.median_times({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 3)
-    assert order == ["a", "b"] * 4
-    assert set(times) == {"a", "b"}
-
-
 def test_goals_are_judged_by_the_ratios(benchmark, monkeypatch):
     monkeypatch.setattr(
         benchmark, "median_times", lambda peers, repeat: {"textbook": 6.0, "bnlib": 3.0, "torch": 0.9}
