@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from bnlib.torch import native
 from bnlib.torch.arithmetic import (
     Affine,
     Axes,
@@ -108,14 +109,18 @@ def forward(
     x: Tensor, parameters: Parameters, axes: Axes, eps: float, center: bool, out: Tensor | None = None
 ) -> tuple[Tensor, Statistics]:
     """Return the normalized tensor, of the dtype of ``x``, and the statistics that normalized it."""
-    blocks, y = Blocks(x), torch.empty_like(x) if out is None else out
+    blocks = Blocks(x)
     if not blocks.one and 0 not in axes:
+        y = torch.empty_like(x) if out is None else out
         every = []
         for block, _ in blocks:
             own = Parameters(*cut(parameters, block))
             every.append(forward(x[block], own, axes, eps, center, y[block])[1])
         return y, join(every)
     statistics = statistics_of(x, axes, center, blocks)
+    if out is None and native.suits(x, parameters, axes, statistics):
+        return native.forward(x, parameters, statistics, eps), statistics
+    y = torch.empty_like(x) if out is None else out
     maps = normalization(statistics, parameters, axes, eps, compute_dtype(x.dtype))
     for block, scratch in blocks:
         z = subtract(x[block], statistics.shift, scratch.first)
@@ -135,6 +140,9 @@ def backward(
     out: Tensor | None = None,
 ) -> tuple[Tensor, Sums]:
     """Return dx, of the dtype of ``x``, and the sums over ``shared`` that are dbias and dweight."""
+    given = Parameters(weight, None)
+    if out is None and axes == shared and native.suits_backward(x, given, axes, statistics):
+        return native.backward(dy, x, weight, statistics, eps)
     blocks = Blocks(x, whole=0 in axes and 0 not in shared)
     dx = torch.empty_like(x) if out is None else out
     if not blocks.one and 0 not in axes:

@@ -16,8 +16,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from bnlib.torch import native
 from bnlib.torch.arithmetic import Statistics, compute_dtype, count, wide_dtype
-from bnlib.torch.autograd import normalize_over, scale_shift
+from bnlib.torch.autograd import in_transforms, normalize_over, scale_shift
 from bnlib.torch.validate import (
     check_channels,
     check_eps,
@@ -307,6 +308,9 @@ def normalize_by_running(
         raise RuntimeError(f"expected {missing} in evaluation, got None")
     if not x.numel():
         return empty_output(x, optional_by_channel(x, weight), optional_by_channel(x, bias))
+    plain = not torch.compiler.is_compiling() and not in_transforms()
+    if plain and native.suits_evaluation(x, running_mean, running_var, weight, bias, eps):
+        return torch.batch_norm(x, weight, bias, running_mean, running_var, False, 0.0, eps, False)
     dtype = compute_dtype(x.dtype)
     scale = torch.rsqrt(running_var.detach().to(wide_dtype(x)) + eps)
     if weight is not None:
