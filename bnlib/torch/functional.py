@@ -162,7 +162,7 @@ def layer_norm(
     ``y = weight * (x - mean) / sqrt(var + eps) + bias``, the biased variance and the mean over the last axes
 
     Args:
-        input: shape (..., *normalized_shape).
+        input: shape ``(..., *normalized_shape)``.
         normalized_shape: the lengths of the axes to normalize over.
         weight: gamma, shape ``normalized_shape``; None is 1.
         bias: beta, shape ``normalized_shape``; None is 0.
@@ -191,7 +191,7 @@ def rms_norm(
     ``y = weight * x / sqrt(mean(x**2) + eps)``
 
     Args:
-        input: shape (..., *normalized_shape).
+        input: shape ``(..., *normalized_shape)``.
         normalized_shape: the lengths of the axes to normalize over.
         weight: gamma, shape ``normalized_shape``; None is 1.
         eps: added to the mean square, inside the root; None is the machine epsilon of the dtype that is
