@@ -79,7 +79,7 @@ $(BUILT): $(BOOK_SOURCES) $(INSTALLED) $(VENDOR)/.copied
 	$(BIN)/jupyter-book build . --warningiserror --keep-going --quiet || { rm -rf _build/.doctrees; exit 1; }
 	@touch $@
 
-# MathJax and the widgets' html-manager, from the npm registry, checked by the lock file's digests.
+# MathJax and the widgets' html-manager, checked by the lock file's digests; axe-core is for the tests, not for the site.
 $(VENDOR)/.copied: tools/site/package.json tools/site/package-lock.json | $(INSTALLED)
 	rm -rf $(VENDOR) && mkdir -p $(addprefix $(VENDOR)/extra/vendor/,widgets mathjax/input/tex mathjax/output/chtml)
 	cp tools/site/package.json tools/site/package-lock.json $(VENDOR)/
@@ -89,5 +89,6 @@ $(VENDOR)/.copied: tools/site/package.json tools/site/package-lock.json | $(INST
 	cp $(VENDOR)/node_modules/mathjax/es5/tex-chtml.js $(VENDOR)/extra/vendor/mathjax/
 	cp -R $(VENDOR)/node_modules/mathjax/es5/input/tex/extensions $(VENDOR)/extra/vendor/mathjax/input/tex/
 	cp -R $(VENDOR)/node_modules/mathjax/es5/output/chtml/fonts $(VENDOR)/extra/vendor/mathjax/output/chtml/
+	cp $(VENDOR)/node_modules/axe-core/axe.min.js $(VENDOR)/
 	rm -rf $(VENDOR)/node_modules
 	@touch $@
