@@ -5,6 +5,7 @@ Each module beside this one adds one thing; :func:`setup` connects them.
 
 import chapter_head
 import equations
+import icons
 import page_weight
 import publishing
 import widget_pages
@@ -13,7 +14,7 @@ from sphinx.application import Sphinx
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect the extension."""
-    for part in (equations, chapter_head, widget_pages, page_weight, publishing):
+    for part in (equations, chapter_head, widget_pages, page_weight, icons, publishing):
         part.connect(app)
     # The numbers of the equations are collected in one process.
     return {"parallel_read_safe": False, "parallel_write_safe": True}

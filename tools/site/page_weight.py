@@ -8,8 +8,9 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 
-# Extensions that Jupyter Book always loads: never used here, or used by pages with certain classes only.
-_NEVER = ("thebe", "THEBE")
+# What Jupyter Book and its theme always load. Never used here: live code, a choice among versions of the site.
+_NEVER = ("thebe", "THEBE", "DOCUMENTATION_OPTIONS.pagename")
+# Used by pages with certain classes only.
 _ONLY_WITH = {
     "togglebutton": r'class="[^"]*\b(?:toggle|dropdown)\b',
     "toggleHint": r'class="[^"]*\b(?:toggle|dropdown)\b',
@@ -22,6 +23,7 @@ _UNUSED_FILES = (
     "locales",
     "vendor/fontawesome/*/js",
     "vendor/fontawesome/*/webfonts/*.ttf",
+    "vendor/fontawesome/*/webfonts/fa-brands-*",
     "webpack-macros.html",
     "sbt-webpack-macros.html",
     "images/logo_*",
@@ -34,7 +36,10 @@ def lighten(app: Sphinx, page: str, template: str, context: dict[str, Any], doct
     for kind in ("script_files", "css_files"):
         context[kind] = [file for file in context.get(kind, []) if _is_used(file, body)]
     for script in context["script_files"]:
-        if script.filename and not {"async", "defer"} & set(script.attributes):
+        # All pages share these objects. The page of the search has further scripts, which need them at once.
+        if page == "search":
+            script.attributes.pop("defer", None)
+        elif script.filename and "async" not in script.attributes:
             script.attributes["defer"] = "defer"
     # The button says what it does in its text; a second name would hide that from a screen reader.
     body = body.replace(' aria-label="Toggle hidden content"', "")

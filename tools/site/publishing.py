@@ -1,11 +1,11 @@
 """What a published site has besides its pages: preview in social networks, sitemap, 404 page, first page."""
 
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 from xml.etree import ElementTree
 
-from docutils import nodes
 from preview import draw_preview
 from sphinx.application import Sphinx
 from sphinx.config import Config
@@ -36,12 +36,6 @@ def configure(app: Sphinx, config: Config) -> None:
     ]
 
 
-def describe(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
-    """Remember the preview of the first page, which stands also at the site's address itself."""
-    if page == app.config.root_doc:
-        app.env.first_page_tags = context["metatags"]  # type: ignore[attr-defined]
-
-
 def publish(app: Sphinx, error: Exception | None) -> None:
     """Write the sitemap, the preview picture and the page at the site's address."""
     if error or app.builder.format != "html":
@@ -69,6 +63,8 @@ def sitemap(addresses: Any) -> bytes:
 def _first_page(app: Sphinx) -> str:
     """Return a page that leads to the first page of the book and has its preview."""
     first = f"{app.config.root_doc}.html"
+    written = (Path(app.outdir) / first).read_text(encoding="utf-8")
+    tags = re.findall(r'<meta (?:property="og:|name="(?:description|twitter:))[^>]*>', written)
     return f"""<!DOCTYPE html>
 <html lang="{app.config.language}">
 <head>
@@ -76,7 +72,7 @@ def _first_page(app: Sphinx) -> str:
 <title>{app.config.project}</title>
 <meta http-equiv="refresh" content="0; url={first}">
 <link rel="canonical" href="{app.config.html_baseurl}{first}">
-{app.env.first_page_tags}
+{"".join(tags)}
 </head>
 <body><p><a href="{first}">{app.config.project}</a></p></body>
 </html>
@@ -85,6 +81,6 @@ def _first_page(app: Sphinx) -> str:
 
 def connect(app: Sphinx) -> None:
     """Connect this part of the extension."""
-    app.connect("config-inited", configure)
-    app.connect("html-page-context", describe, priority=950)
+    # After the table of contents is read, which names the first page.
+    app.connect("config-inited", configure, priority=950)
     app.connect("build-finished", publish)
