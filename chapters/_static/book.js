@@ -44,7 +44,20 @@ const reachWide = () => {
   }
 };
 
+// The search shows a few words of each page it finds; formulas come as they are typed.
+const MATH = /<(span|div) class="math[^>]*>([\s\S]*?)<\/\1>/g;
+const readFormula = (_, tag, formula) => {
+  const text = formula.replace(/^\s*\\[([]|\\[)\]]\s*$/g, "").trim();
+  return text.includes("\\") ? "…" : text;
+};
+const tidySearch = () => {
+  if (typeof Search === "undefined") return;
+  const toText = Search.htmlToText;
+  Search.htmlToText = (page, anchor) => toText(page.replace(MATH, readFormula), anchor);
+};
+
 document.addEventListener("DOMContentLoaded", () => {
+  tidySearch();
   // Its text says more than its label, and is what one would say to a computer.
   document.querySelector(".search-button-field")?.removeAttribute("aria-label");
   const article = document.querySelector(".bd-article");

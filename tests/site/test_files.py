@@ -16,6 +16,7 @@ from bs4 import BeautifulSoup
 from conftest import BASEURL, CHAPTERS, NOTEBOOKS, PAGES, ROOT, SITE
 from PIL import Image
 
+TITLE = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["title"]
 SOURCES = sorted((ROOT / "chapters").glob("*.ipynb"))
 each_page = pytest.mark.parametrize("path", PAGES)
 
@@ -138,6 +139,7 @@ def test_the_sitemap_lists_every_page_at_its_public_address() -> None:
 def test_a_shared_link_has_a_preview(path: str) -> None:
     tags = {tag["property"]: tag["content"] for tag in parse(path).find_all("meta", property=re.compile("^og:"))}
     assert tags["og:title"]
+    assert tags["og:site_name"] == TITLE
     assert len(tags["og:description"]) > 40
     assert tags["og:image"] == f"{BASEURL}_static/preview.png"
     assert tags["og:url"].startswith(BASEURL)
@@ -165,6 +167,6 @@ def test_the_offline_copy_holds_the_site_and_the_notebooks(tmp_path: Path) -> No
     assert not [name for name in names if name.endswith((".built", ".buildinfo"))]
 
 
-def test_the_built_site_is_of_this_configuration() -> None:
-    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-    assert parse("chapters/index.html").title.text.endswith(config["title"])
+def test_pages_bear_the_title_of_the_book() -> None:
+    for path in ("index.html", "chapters/index.html", "chapters/glossary.html"):
+        assert parse(path).title.text.endswith(TITLE)

@@ -27,7 +27,7 @@ def configure(app: Sphinx, config: Config) -> None:
         "body": _NOT_FOUND.format(home=f"{prefix}{config.root_doc}.html"),
     }
     config.ogp_site_url = config.html_baseurl  # type: ignore[attr-defined]
-    config.ogp_site_name = config.project  # type: ignore[attr-defined]
+    config.ogp_site_name = config.html_title  # type: ignore[attr-defined]
     config.ogp_image = PREVIEW  # type: ignore[attr-defined]
     config.ogp_image_alt = "A batch of numbers, before and after its normalization"  # type: ignore[attr-defined]
     config.ogp_social_cards = {"enable": False}  # type: ignore[attr-defined]
@@ -43,7 +43,7 @@ def publish(app: Sphinx, error: Exception | None) -> None:
     out = Path(app.outdir)
     pages = sorted(app.env.found_docs)
     (out / "sitemap.xml").write_bytes(sitemap(f"{app.config.html_baseurl}{page}.html" for page in pages))
-    (out / PREVIEW).write_bytes(draw_preview(app.config.project))
+    (out / PREVIEW).write_bytes(draw_preview(app.config.html_title))
     (out / "index.html").write_text(_first_page(app), encoding="utf-8")
 
 
@@ -69,12 +69,12 @@ def _first_page(app: Sphinx) -> str:
 <html lang="{app.config.language}">
 <head>
 <meta charset="utf-8">
-<title>{app.config.project}</title>
+<title>{app.config.html_title}</title>
 <meta http-equiv="refresh" content="0; url={first}">
 <link rel="canonical" href="{app.config.html_baseurl}{first}">
 {"".join(tags)}
 </head>
-<body><p><a href="{first}">{app.config.project}</a></p></body>
+<body><p><a href="{first}">{app.config.html_title}</a></p></body>
 </html>
 """
 
