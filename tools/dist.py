@@ -1,4 +1,4 @@
-"""Pack the built site and the notebooks into one file to take along: ``python tools/dist.py dist/course.zip``."""
+"""Pack the built site and the notebooks into one file to take along: ``python tools/dist.py course.zip``."""
 
 import argparse
 import zipfile

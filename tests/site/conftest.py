@@ -18,7 +18,9 @@ ROOT = Path(__file__).parents[2]
 SITE = ROOT / "_build" / "html"
 SCREENSHOTS = ROOT / "_build" / "screenshots"
 FIGURES = ROOT / "_build" / "figures"
-BASEURL = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["sphinx"]["config"]["html_baseurl"]
+BASEURL = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["sphinx"]["config"][
+    "html_baseurl"
+]
 PREFIX = urlparse(BASEURL).path
 
 CHROMIUM = next(
@@ -28,13 +30,15 @@ WITHOUT_CHROMIUM = "no Chromium is installed: the site is not looked at in a bro
 WIDE, NARROW = 1300, 390
 
 # All pages but the one at the site's address, which only leads to the first.
-PAGES = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html") if path != SITE / "index.html")
+PAGES = sorted(
+    path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html") if path != SITE / "index.html"
+)
 NOTEBOOKS = [page for page in PAGES if (ROOT / page).with_suffix(".ipynb").exists()]
 CHAPTERS = [page for page in NOTEBOOKS if Path(page).name[:2].isdigit()]
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves the site below the path that it is published at, compressed, with its page for what is missing."""
+    """Serves the site below the path that it is published at, compressed, and a page for what is missing."""
 
     daemon_threads = True
 
@@ -144,7 +148,8 @@ def settle(page: Page) -> None:
     """Wait until the mathematics is typeset and each figure with sliders has come."""
     page.evaluate("() => window.MathJax?.startup?.promise")
     page.wait_for_function(
-        "() => [...document.querySelectorAll('.slider-figure')].every((f) => f.querySelector('[role=slider]'))"
+        "() => [...document.querySelectorAll('.slider-figure')]"
+        ".every((figure) => figure.querySelector('[role=slider]'))"
     )
     page.wait_for_function(
         "() => [...document.querySelectorAll('script')].every((s) => !s.textContent.includes('questions')"
@@ -164,7 +169,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     rows = [row for row in rows if row["page"] in PAGES]
     if rows:
         terminalreporter.section("first visit of each page")
-        terminalreporter.write_line(f"{'page':45} {'kB compressed':>14} {'ms to typeset':>14} {'ms of work':>11}")
+        terminalreporter.write_line(
+            f"{'page':45} {'kB compressed':>14} {'ms to typeset':>14} {'ms of work':>11}"
+        )
     for row in rows:
         line = f"{row['page']:45} {row['kB']:14.0f} {row['ms']:14.0f} {row['work']:11.0f}"
         terminalreporter.write_line(line)

@@ -1,4 +1,4 @@
-"""The files of the built site: links lead somewhere, nothing is missing, nothing is there that no page needs."""
+"""The files of the built site: links lead somewhere, nothing is missing, and nothing is there unused."""
 
 import re
 import subprocess
@@ -83,7 +83,9 @@ def test_loads_only_scripts_that_it_uses(path: str) -> None:
 
 def test_nothing_unused_is_published() -> None:
     names = [path.relative_to(SITE).as_posix() for path in SITE.rglob("*") if path.is_file()]
-    assert not [name for name in names if re.search(r"thebe|fontawesome/.*/js|\.ttf$|locales|webpack-macros", name)]
+    assert not [
+        name for name in names if re.search(r"thebe|fontawesome/.*/js|\.ttf$|locales|webpack-macros", name)
+    ]
 
 
 @each_page
@@ -93,7 +95,9 @@ def test_equations_are_linked(path: str) -> None:
     for element in parse(path).select(".bd-article :is(p, li, dd)"):
         for text in element.find_all(string=re.compile(r"\(\d+\.\d+\)")):
             # The hints of the checker are its output, and stay as they are.
-            if text.find_parent(["a", "code", "pre", "script"]) or text.find_parent(class_=["math", "cell_output"]):
+            if text.find_parent(["a", "code", "pre", "script"]) or text.find_parent(
+                class_=["math", "cell_output"]
+            ):
                 continue
             cited = {f"eq-{n.replace('.', '-')}" for n in re.findall(r"\((\d+\.\d+)\)", text)}
             assert not cited & numbers, text
@@ -115,7 +119,10 @@ def test_the_map_of_the_course_links_every_chapter() -> None:
 
 def test_the_glossary_has_words_of_every_chapter() -> None:
     """A chapter that defines a word the reader may look up later says so there."""
-    counts = {page: len(parse("chapters/glossary.html").select(f'dd a[href^="{Path(page).name}"]')) for page in CHAPTERS}
+    counts = {
+        page: len(parse("chapters/glossary.html").select(f'dd a[href^="{Path(page).name}"]'))
+        for page in CHAPTERS
+    }
     missing = [page for page, count in counts.items() if count < 2]
     assert missing == [], "expected at least two entries in chapters/glossary.md that name these chapters"
 
@@ -130,14 +137,18 @@ def test_the_glossary_is_in_alphabetical_order_within_each_part() -> None:
 
 def test_the_sitemap_lists_every_page_at_its_public_address() -> None:
     listed = [loc.text for loc in ElementTree.parse(SITE / "sitemap.xml").iter() if loc.tag.endswith("loc")]
-    expected = {f"{BASEURL}{page}" for page in PAGES} - {f"{BASEURL}{p}.html" for p in ("404", "genindex", "search")}
+    expected = {f"{BASEURL}{page}" for page in PAGES} - {
+        f"{BASEURL}{p}.html" for p in ("404", "genindex", "search")
+    }
     assert set(listed) == expected
     assert len(listed) == len(expected)
 
 
 @pytest.mark.parametrize("path", [*(page for page in PAGES if page.startswith("chapters/")), "index.html"])
 def test_a_shared_link_has_a_preview(path: str) -> None:
-    tags = {tag["property"]: tag["content"] for tag in parse(path).find_all("meta", property=re.compile("^og:"))}
+    tags = {
+        tag["property"]: tag["content"] for tag in parse(path).find_all("meta", property=re.compile("^og:"))
+    }
     assert tags["og:title"]
     assert tags["og:site_name"] == TITLE
     assert len(tags["og:description"]) > 40
@@ -162,7 +173,9 @@ def test_the_offline_copy_holds_the_site_and_the_notebooks(tmp_path: Path) -> No
         for source in SOURCES:
             assert archive.read(f"batch-normalization/notebooks/{source.name}") == source.read_bytes()
     assert "site/index.html" in first
-    pages = {f"batch-normalization/site/{page}" for page in [*PAGES, "index.html"]} - {"batch-normalization/site/404.html"}
+    pages = {f"batch-normalization/site/{page}" for page in [*PAGES, "index.html"]} - {
+        "batch-normalization/site/404.html"
+    }
     assert pages <= names
     assert not [name for name in names if name.endswith((".built", ".buildinfo"))]
 

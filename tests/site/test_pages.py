@@ -39,7 +39,9 @@ def test_there_are_pages() -> None:
 def test_loads_by_itself_and_fits(path: str, view: Any, site: str) -> None:
     seen, width, theme = view
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    seen.page.screenshot(path=SCREENSHOTS / f"{path[:-5].replace('/', '-')}-{width}-{theme}.png", full_page=True)
+    seen.page.screenshot(
+        path=SCREENSHOTS / f"{path[:-5].replace('/', '-')}-{width}-{theme}.png", full_page=True
+    )
     assert [url for url in seen.requests if not url.startswith((site, "data:", "blob:"))] == []
     assert seen.complaints == []
     assert seen.page.evaluate("document.documentElement.dataset.theme") == theme
@@ -101,7 +103,7 @@ def test_figures_are_described(view: Any) -> None:
 
 
 def test_is_light_and_quick(path: str, open_context: Any, site: str) -> None:
-    """The clock counts, or where other programs keep the processor busy, the work that the page itself asks for."""
+    """The clock counts; where other programs keep the processor busy, the work that the page asks for."""
     kilobytes, milliseconds, work = measure(open_context, f"{site}{path}")
     record(path, {"kB": kilobytes, "ms": milliseconds, "work": work})
     assert kilobytes <= MAX_KILOBYTES

@@ -100,7 +100,11 @@ def test_a_chapter_says_how_long_it_is_and_what_it_builds_on(path: str, visit: A
 
 @pytest.mark.parametrize(
     ("words", "expected"),
-    [("Jacobian", "05-geometry-of-the-jacobian"), ("Welford", "03-computing"), ("condition number", "01-why")],
+    [
+        ("Jacobian", "05-geometry-of-the-jacobian"),
+        ("Welford", "03-computing"),
+        ("condition number", "01-why"),
+    ],
 )
 def test_search_finds_formulas_by_name(words: str, expected: str, visit: Any, site: str) -> None:
     page = visit("chapters/index.html").page
@@ -108,7 +112,9 @@ def test_search_finds_formulas_by_name(words: str, expected: str, visit: Any, si
     page.keyboard.type(words)
     page.keyboard.press("Enter")
     page.wait_for_selector("#search-results li a")
-    page.wait_for_function("/finished|found/.test(document.querySelector('#search-results .search-summary').textContent)")
+    page.wait_for_function(
+        "/finished|found/.test(document.querySelector('#search-results .search-summary').textContent)"
+    )
     # What is shown of a page has no formulas in the notation that they are typed in.
     assert not re.search(r"\\[(\[a-z]", page.locator("#search-results").inner_text())
     found = page.locator("#search-results li > a").evaluate_all("(links) => links.map((a) => a.href)")
@@ -158,7 +164,9 @@ def test_a_page_without_scripts_shows_its_figures(path: str, visit: Any) -> None
 def test_prints_as_a_text_without_what_surrounds_it(path: str, visit: Any, tmp_path: Path) -> None:
     page = visit(path).page
     page.emulate_media(media="print")
-    around = ".bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article, .chapter-actions, .prev-next-footer"
+    around = (
+        ".bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article, .chapter-actions, .prev-next-footer"
+    )
     assert page.locator(around).filter(visible=True).count() == 0
     assert page.locator("h1:visible").count() == 1
     printed = page.pdf(path=tmp_path / "chapter.pdf", format="A4")

@@ -45,14 +45,19 @@ def _facts(app: Sphinx, doctree: nodes.document, page: str) -> list[str]:
     pictures = sum(1 for _ in doctree.findall(nodes.image))
     sliders = _raw(doctree).count("widget-view+json")
     words = sum(
-        len(re.findall(r"[A-Za-z]{2,}", p.astext())) for p in doctree.findall(nodes.paragraph) if p not in cells
+        len(re.findall(r"[A-Za-z]{2,}", p.astext()))
+        for p in doctree.findall(nodes.paragraph)
+        if p not in cells
     )
     minutes = reading_minutes(
         words, sum(1 for _ in doctree.findall(nodes.math_block)), len(shown), pictures + sliders
     )
     exercises = len(re.findall(r'class="admonition exercise"', _raw(doctree)))
     facts = [_part(app, page), f"about {minutes} minutes to read"]
-    facts += [_count(sliders, "figure with sliders", "figures with sliders"), _count(exercises, "exercise", "exercises")]
+    facts += [
+        _count(sliders, "figure with sliders", "figures with sliders"),
+        _count(exercises, "exercise", "exercises"),
+    ]
     return [fact for fact in [*facts, _builds_on(doctree)] if fact]
 
 
@@ -66,7 +71,7 @@ def _count(number: int, one: str, many: str) -> str:
 
 def _part(app: Sphinx, page: str) -> str:
     """Return the caption of the part that holds the page."""
-    site_map = app.env.external_site_map  # type: ignore[attr-defined]
+    site_map = app.env.__dict__["external_site_map"]
     for part in site_map.root.subtrees:
         if page in part.files():
             return html.escape(part.caption.split(". ")[0])
@@ -81,7 +86,9 @@ def _builds_on(doctree: nodes.document) -> str:
             for reference in paragraph.findall(nodes.reference):
                 name = PurePosixPath(reference.get("refuri", "")).name
                 if match := _CHAPTER.match(name):
-                    links.setdefault(match[1], f'<a href="{html.escape(reference["refuri"])}">{int(match[1])}</a>')
+                    links.setdefault(
+                        match[1], f'<a href="{html.escape(reference["refuri"])}">{int(match[1])}</a>'
+                    )
     if not links:
         return ""
     *others, last = [links[number] for number in sorted(links)]
@@ -97,11 +104,15 @@ def _actions(app: Sphinx, page: str) -> str:
     source = app.builder.get_relative_uri(page, "index").rsplit("index", 1)[0] + f"_sources/{name}"
     return (
         '<p class="chapter-actions">'
-        f'<a href="{colab}/blob/{branch}/{name}"><i class="fas fa-play" aria-hidden="true"></i>Open in Colab</a>'
-        f'<a href="{source}" download><i class="fas fa-download" aria-hidden="true"></i>Download notebook</a>'
-        f'<a href="{repository}/edit/{branch}/{name}"><i class="fas fa-pencil" aria-hidden="true"></i>Edit</a>'
+        f'<a href="{colab}/blob/{branch}/{name}">{_icon("play")}Open in Colab</a>'
+        f'<a href="{source}" download>{_icon("download")}Download notebook</a>'
+        f'<a href="{repository}/edit/{branch}/{name}">{_icon("pencil")}Edit</a>'
         "</p>"
     )
+
+
+def _icon(name: str) -> str:
+    return f'<i class="fas fa-{name}" aria-hidden="true"></i>'
 
 
 def connect(app: Sphinx) -> None:

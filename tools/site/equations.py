@@ -1,4 +1,4 @@
-"""Numbered equations that can be linked to: ``\\tag{5.3}`` makes an anchor, ``(5.3)`` in a text leads there."""
+r"""Numbered equations that can be linked to: ``\tag{5.3}`` is an anchor, ``(5.3)`` in a text leads there."""
 
 import re
 from collections.abc import Iterator
@@ -40,9 +40,7 @@ def link(app: Sphinx, doctree: nodes.document, page: str) -> None:
 
 
 def _pages(env: BuildEnvironment) -> dict[str, str]:
-    if not hasattr(env, "equation_pages"):
-        env.equation_pages = {}  # type: ignore[attr-defined]
-    pages: dict[str, str] = env.equation_pages
+    pages: dict[str, str] = env.__dict__.setdefault("equation_pages", {})
     return pages
 
 

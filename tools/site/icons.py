@@ -23,7 +23,7 @@ def used_icons(pages: Iterable[str], scripts: Iterable[str], styles: Iterable[st
         styles: their style sheets.
         names: the style sheet that says which number a class stands for.
     """
-    code = {}
+    code: dict[str, int] = {}
     for selectors, number in re.findall(r'([^{}]+)\{content:"\\([0-9a-f]+)"\}', names):
         code |= {name: int(number, 16) for name in re.findall(r"\.(fa-[a-z0-9-]+):{1,2}before", selectors)}
     classes = {name for text in [*pages, *scripts] for name in re.findall(r"\bfa-[a-z0-9-]+", text)}

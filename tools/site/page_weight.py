@@ -8,7 +8,7 @@ from typing import Any
 from docutils import nodes
 from sphinx.application import Sphinx
 
-# What Jupyter Book and its theme always load. Never used here: live code, a choice among versions of the site.
+# What Jupyter Book and its theme always load. Never used here: live code, a choice among versions.
 _NEVER = ("thebe", "THEBE", "DOCUMENTATION_OPTIONS.pagename")
 # Used by pages with certain classes only.
 _ONLY_WITH = {
@@ -30,7 +30,9 @@ _UNUSED_FILES = (
 )
 
 
-def lighten(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
+def lighten(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
     """Drop the scripts and styles that a page does not use, and defer the scripts that remain."""
     body = context.get("body", "")
     for kind in ("script_files", "css_files"):

@@ -34,7 +34,10 @@ def _draw_curves(axes: Axes) -> None:
         axes.fill_between(x, 1.25 + 0.5 * curve, 1.25, color=_BATCH, alpha=0.35, linewidth=0)
         axes.plot(x, 1.25 + 0.5 * curve, color=_BATCH, linewidth=3)
         axes.annotate(
-            "", (0.25 * mean, 0.98), (mean, 1.2), arrowprops={"arrowstyle": "-|>", "color": "#9fb4c8", "linewidth": 2}
+            "",
+            (0.25 * mean, 0.98),
+            (mean, 1.2),
+            arrowprops={"arrowstyle": "-|>", "color": "#9fb4c8", "linewidth": 2},
         )
     curve = np.exp(-(x**2) / 2)
     axes.fill_between(x, 0.85 * curve, color=_NORMALIZED, alpha=0.4, linewidth=0)

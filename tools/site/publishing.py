@@ -21,19 +21,17 @@ so does <a href="{home}">the first page</a>.</p>
 def configure(app: Sphinx, config: Config) -> None:
     """Derive from the site's address what the extensions for previews and for the 404 page ask for."""
     prefix = urlparse(config.html_baseurl).path
-    config.notfound_urls_prefix = prefix  # type: ignore[attr-defined]
-    config.notfound_context = {  # type: ignore[attr-defined]
+    config.notfound_urls_prefix = prefix
+    config.notfound_context = {
         "title": "This page does not exist",
         "body": _NOT_FOUND.format(home=f"{prefix}{config.root_doc}.html"),
     }
-    config.ogp_site_url = config.html_baseurl  # type: ignore[attr-defined]
-    config.ogp_site_name = config.html_title  # type: ignore[attr-defined]
-    config.ogp_image = PREVIEW  # type: ignore[attr-defined]
-    config.ogp_image_alt = "A batch of numbers, before and after its normalization"  # type: ignore[attr-defined]
-    config.ogp_social_cards = {"enable": False}  # type: ignore[attr-defined]
-    config.ogp_custom_meta_tags = [  # type: ignore[attr-defined]
-        '<meta name="twitter:card" content="summary_large_image" />'
-    ]
+    config.ogp_site_url = config.html_baseurl
+    config.ogp_site_name = config.html_title
+    config.ogp_image = PREVIEW
+    config.ogp_image_alt = "A batch of numbers, before and after its normalization"
+    config.ogp_social_cards = {"enable": False}
+    config.ogp_custom_meta_tags = ['<meta name="twitter:card" content="summary_large_image" />']
 
 
 def publish(app: Sphinx, error: Exception | None) -> None:
@@ -57,7 +55,8 @@ def sitemap(addresses: Any) -> bytes:
     for address in addresses:
         ElementTree.SubElement(ElementTree.SubElement(root, "url"), "loc").text = address
     ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    written: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return written
 
 
 def _first_page(app: Sphinx) -> str:

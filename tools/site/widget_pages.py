@@ -10,17 +10,23 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 _STATE = "application/vnd.jupyter.widget-state+json"
-_VIEW = re.compile(r'<script type="application/vnd\.jupyter\.widget-view\+json">\s*(\{.*?\})\s*</script>', re.DOTALL)
+_VIEW = re.compile(
+    r'<script type="application/vnd\.jupyter\.widget-view\+json">\s*(\{.*?\})\s*</script>', re.DOTALL
+)
 _SLIDER_HEIGHT = 36  # pixels
 _PREFIX = "IPY_MODEL_"
 
 
-def prepare(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
+def prepare(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
     """Move the state of the widgets behind the text, and keep the place of each figure free.
 
     Without scripts, as in a reader that runs none, the first frame is shown.
     """
-    states = [f for f in context.get("script_files", []) if getattr(f, "attributes", {}).get("type") == _STATE]
+    states = [
+        f for f in context.get("script_files", []) if getattr(f, "attributes", {}).get("type") == _STATE
+    ]
     if not states:
         return
     context["script_files"] = [file for file in context["script_files"] if file not in states]
