@@ -5,11 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CHAPTERS, NARROW, NOTEBOOKS, ROOT, SITE, WIDE
+from conftest import CHAPTERS, NARROW, NOTEBOOKS, ROOT, SITE, WIDE, look, settle
 
 each_chapter = pytest.mark.parametrize("path", CHAPTERS)
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS)
 SHOWN = "(figure) => [...figure.querySelectorAll('img')].filter((i) => i.checkVisibility()).map((i) => i.src)"
+
+
+@pytest.fixture(scope="module", params=CHAPTERS)
+def page(request: Any, open_context: Any, site: str) -> Any:
+    """A chapter, opened once for several tests, which do not disturb each other."""
+    context = open_context()
+    page = look(context, site + request.param).page
+    settle(page)
+    yield page
+    context.close()
 
 
 def test_there_are_chapters() -> None:
@@ -18,9 +28,7 @@ def test_there_are_chapters() -> None:
     )
 
 
-@each_chapter
-def test_each_slider_changes_its_figure_by_keyboard(path: str, visit: Any) -> None:
-    page = visit(path).page
+def test_each_slider_changes_its_figure_by_keyboard(page: Any) -> None:
     figures = page.locator(".slider-figure").all()
     assert figures
     for figure in figures:
@@ -40,9 +48,7 @@ def test_each_slider_changes_its_figure_by_keyboard(path: str, visit: Any) -> No
             assert handle.get_attribute("aria-valuetext") != said
 
 
-@each_chapter
-def test_each_quiz_answers(path: str, visit: Any) -> None:
-    page = visit(path, width=NARROW).page
+def test_each_quiz_answers(page: Any) -> None:
     questions = page.locator(".Quiz").all()
     assert questions
     for i, question in enumerate(questions):
@@ -58,9 +64,7 @@ def test_each_quiz_answers(path: str, visit: Any) -> None:
         assert kind in feedback.get_attribute("class").split()
 
 
-@each_chapter
-def test_hints_open_by_keyboard(path: str, visit: Any) -> None:
-    page = visit(path).page
+def test_hints_open_by_keyboard(page: Any) -> None:
     hints = page.locator("details:has(> summary:text-matches('^Hint 1'))").all()
     assert hints
     for hint in hints:
@@ -87,9 +91,7 @@ def test_a_notebook_can_be_run_downloaded_and_edited(path: str, visit: Any) -> N
     assert Path(download.value.path()).read_bytes() == source.read_bytes()
 
 
-@each_chapter
-def test_a_chapter_says_how_long_it_is_and_what_it_builds_on(path: str, visit: Any) -> None:
-    page = visit(path).page
+def test_a_chapter_says_how_long_it_is_and_what_it_builds_on(page: Any) -> None:
     facts = page.locator(".chapter-facts").inner_text()
     assert re.match(r"Part [IVX]+ +· +about \d+ minutes to read +· +\d+ figures? with sliders? ?", facts)
     assert re.search(r"\d+ exercises", facts)
@@ -160,9 +162,7 @@ def test_a_page_without_scripts_shows_its_figures(path: str, visit: Any) -> None
         assert figure.locator("img").is_visible()
 
 
-@each_chapter
-def test_prints_as_a_text_without_what_surrounds_it(path: str, visit: Any, tmp_path: Path) -> None:
-    page = visit(path).page
+def test_prints_as_a_text_without_what_surrounds_it(page: Any, tmp_path: Path) -> None:
     page.emulate_media(media="print")
     around = (
         ".bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article, .chapter-actions, .prev-next-footer"
@@ -172,6 +172,7 @@ def test_prints_as_a_text_without_what_surrounds_it(path: str, visit: Any, tmp_p
     printed = page.pdf(path=tmp_path / "chapter.pdf", format="A4")
     assert len(printed) > 100_000
     assert len(re.findall(rb"/Type\s*/Page\b", printed)) >= 5
+    page.emulate_media(media="screen")
 
 
 @each_chapter
