@@ -1,5 +1,6 @@
 """The built site, served as it will be published, and a browser that looks at it."""
 
+import contextlib
 import gzip
 import http.server
 import json
@@ -64,7 +65,8 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the browser has left the page
+            self.wfile.write(body)
 
     def log_message(self, *args: object) -> None:
         pass
