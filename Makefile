@@ -7,16 +7,17 @@ SITE := _build/html
 BUILT := $(SITE)/.built
 VENDOR := .tools/site
 PORT ?= 8000
+ARCHIVE := dist/batch-normalization.zip
 # One thread for each worker: two workers then fill two cores, and results do not depend on the machine.
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYDEVD_DISABLE_FILE_VALIDATION := 1
 
-BOOK_SOURCES := _config.yml _toc.yml $(shell find chapters bnlib -type f -not -name '.*' -not -name '*.pyc')
+BOOK_SOURCES := _config.yml _toc.yml $(shell find chapters bnlib tools/site -type f -not -name '.*' -not -name '*.pyc')
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install book test bench test-colab serve lint format refresh adopt constraints clean
+.PHONY: help install book test test-site bench test-colab linkcheck dist serve lint format refresh adopt constraints clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -27,15 +28,25 @@ book: $(BUILT)  ## build the site into _build/html; warnings are errors
 	@echo "The site is in $(SITE). View it with: make serve"
 
 test: $(INSTALLED)  ## run unit tests, notebook tests and nbval on two workers
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --nbval tests chapters
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --nbval --ignore tests/site tests chapters
+
+test-site: $(BUILT)  ## look at every page of the built site in a browser; screenshots in _build/screenshots
+	rm -rf _build/screenshots _build/figures
+	$(BIN)/python -m pytest --numprocesses 2 tests/site
+
+linkcheck: $(INSTALLED)  ## ask every other site whether the pages' links to it still lead somewhere
+	$(BIN)/jupyter-book build . --builder linkcheck --path-output _build/links
+
+dist: $(BUILT)  ## pack the site and the notebooks into one zip in dist
+	$(BIN)/python tools/dist.py $(ARCHIVE)
 
 bench: export OMP_PROC_BIND := true
 bench: export OMP_PLACES := cores
 bench: $(INSTALLED)  ## run the benchmarks one after the other
 	@set -e; for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python $$script; done
 
-test-colab: $(INSTALLED)  ## run chapters as on Google Colab: CHAPTER=02 (all without), IPYWIDGETS=8
-	$(BIN)/python tools/colab.py $(CHAPTER) --ipywidgets $(or $(IPYWIDGETS),7)
+test-colab: $(INSTALLED)  ## run chapters as on Google Colab: CHAPTER=02 (all without), IPYWIDGETS=8, NEWEST=1
+	$(BIN)/python tools/colab.py $(CHAPTER) --ipywidgets $(or $(IPYWIDGETS),7) $(if $(NEWEST),--newest)
 
 serve: $(BUILT)  ## view the site at http://localhost:8000 (PORT=... for another port)
 	$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory $(SITE)
@@ -77,11 +88,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 $(BUILT): $(BOOK_SOURCES) $(INSTALLED) $(VENDOR)/.copied
+	@# Every page shows what the others are called, so all are written anew when one source changes.
+	rm -rf $(SITE) _build/.doctrees
 	@# Without its cache the next build would not repeat the warnings of this one.
 	$(BIN)/jupyter-book build . --warningiserror --keep-going --quiet || { rm -rf _build/.doctrees; exit 1; }
 	@touch $@
 
-# MathJax and the widgets' html-manager, from the npm registry, checked by the lock file's digests.
+# MathJax and the widgets' html-manager, checked by the lock file's digests; axe-core is for the tests, not for the site.
 $(VENDOR)/.copied: tools/site/package.json tools/site/package-lock.json | $(INSTALLED)
 	rm -rf $(VENDOR) && mkdir -p $(addprefix $(VENDOR)/extra/vendor/,widgets mathjax/input/tex mathjax/output/chtml)
 	cp tools/site/package.json tools/site/package-lock.json $(VENDOR)/
@@ -91,5 +104,6 @@ $(VENDOR)/.copied: tools/site/package.json tools/site/package-lock.json | $(INST
 	cp $(VENDOR)/node_modules/mathjax/es5/tex-chtml.js $(VENDOR)/extra/vendor/mathjax/
 	cp -R $(VENDOR)/node_modules/mathjax/es5/input/tex/extensions $(VENDOR)/extra/vendor/mathjax/input/tex/
 	cp -R $(VENDOR)/node_modules/mathjax/es5/output/chtml/fonts $(VENDOR)/extra/vendor/mathjax/output/chtml/
+	cp $(VENDOR)/node_modules/axe-core/axe.min.js $(VENDOR)/
 	rm -rf $(VENDOR)/node_modules
 	@touch $@

@@ -33,8 +33,8 @@ def workflow(path):
     return read(path)
 
 
-def test_there_are_two_workflows():
-    assert [path.name for path in WORKFLOWS] == ["pages.yml", "test.yml"]
+def test_there_are_four_workflows():
+    assert [path.name for path in WORKFLOWS] == ["links.yml", "newest.yml", "pages.yml", "test.yml"]
 
 
 def test_every_action_is_pinned_to_a_commit_and_names_its_version(path, workflow):
@@ -53,13 +53,18 @@ def test_one_action_is_pinned_to_one_commit_in_all_workflows():
 def test_permissions_are_least(path, workflow):
     assert workflow["permissions"] in ({"contents": "read"}, {})
     granted = {name: job["permissions"] for name, job in workflow["jobs"].items() if "permissions" in job}
-    expected = {"deploy": {"pages": "write", "id-token": "write"}} if path.name == "pages.yml" else {}
-    assert granted == expected
+    report = {"report": {"issues": "write"}}
+    expected = {
+        "pages.yml": {"deploy": {"pages": "write", "id-token": "write"}},
+        "links.yml": report,
+        "newest.yml": report,
+    }
+    assert granted == expected.get(path.name, {})
     assert "write-all" not in path.read_text(encoding="utf-8")
 
 
 def test_nothing_runs_with_the_rights_of_the_repository_on_foreign_code(workflow):
-    assert set(workflow[ON]) <= {"push", "pull_request", "workflow_dispatch"}
+    assert set(workflow[ON]) <= {"push", "pull_request", "schedule", "workflow_dispatch"}
 
 
 def test_no_expression_of_an_event_reaches_a_shell(workflow):
@@ -85,13 +90,35 @@ def test_the_tests_run_on_every_supported_python():
 
 
 @pytest.mark.parametrize(
-    ("name", "job", "command"), [("test.yml", "book", ".ci/run"), ("pages.yml", "build", "make book test")]
+    ("name", "job", "uploaded"),
+    [
+        ("test.yml", "book", ["dist/batch-normalization.zip", "_build/screenshots"]),
+        ("pages.yml", "build", ["_build/html"]),
+    ],
 )
-def test_the_site_is_tested_before_it_is_uploaded(name, job, command):
-    *_, check, upload = read(ROOT / ".github/workflows" / name)["jobs"][job]["steps"]
-    assert check["run"] == command
-    assert upload["uses"].startswith("actions/upload-")
-    assert upload["with"]["path"] == "_build/html"
+def test_the_site_is_tested_before_it_is_uploaded(name, job, uploaded):
+    listed = read(ROOT / ".github/workflows" / name)["jobs"][job]["steps"]
+    check = next(i for i, step in enumerate(listed) if step.get("run") == ".ci/run")
+    uploads = [step for step in listed if step.get("uses", "").startswith("actions/upload-")]
+    assert [step["with"]["path"] for step in uploads] == uploaded
+    assert all(listed.index(step) > check for step in uploads)
+
+
+@pytest.mark.parametrize(
+    ("name", "job", "command"),
+    [("newest.yml", "chapters", "make test-colab NEWEST=1"), ("links.yml", "check", "make linkcheck")],
+)
+def test_what_others_can_break_is_checked_on_a_schedule_and_reported(name, job, command):
+    workflow = read(ROOT / ".github/workflows" / name)
+    minute, hour, *days = workflow[ON]["schedule"][0]["cron"].split()
+    assert (minute.isdigit(), hour.isdigit()) == (True, True)
+    assert days != ["*", "*", "*"]
+    assert workflow["jobs"][job]["steps"][-1]["run"] == command
+    report = workflow["jobs"]["report"]
+    assert report["needs"] == job
+    assert report["if"] == "${{ failure() }}"
+    assert "gh issue create" in report["steps"][0]["run"]
+    assert not [step for step in report["steps"] if "uses" in step]
 
 
 def test_the_site_is_deployed_from_main_alone_after_it_is_built():

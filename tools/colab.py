@@ -116,11 +116,11 @@ def clean_environment() -> dict[str, str]:
     }
 
 
-def create_environment(folder: Path, widgets: str) -> None:
-    """Create a virtual environment with what Colab brings."""
+def create_environment(folder: Path, widgets: str, newest: bool) -> None:
+    """Create a virtual environment with what Colab brings, in the tested versions or in the newest."""
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    constraints = ["--constraint", str(REPOSITORY / "constraints.txt")]
+    constraints = [] if newest else ["--constraint", str(REPOSITORY / "constraints.txt")]
     subprocess.run([*pip, *constraints, *BASE], env=clean_environment(), check=True)
     subprocess.run([*pip, *WIDGETS[widgets]], env=clean_environment(), check=True)
 
@@ -223,6 +223,7 @@ def main() -> int:
     parser.add_argument(
         "--ipywidgets", choices=WIDGETS, default="7", help="7 is what Colab has (%(default)s)"
     )
+    parser.add_argument("--newest", action="store_true", help="newest releases, not the tested versions")
     parser.add_argument("--environment", type=Path, help="create it here, or use the one that is here")
     arguments = parser.parse_args()
     chapters = find(arguments.chapter)
@@ -231,7 +232,7 @@ def main() -> int:
         environment = (arguments.environment or Path(folder) / "environment").resolve()
         if not environment.exists():
             print(f"creating an environment with ipywidgets {arguments.ipywidgets}", flush=True)
-            create_environment(environment, arguments.ipywidgets)
+            create_environment(environment, arguments.ipywidgets, arguments.newest)
         repository = Path(folder) / "repository"
         copy_working_tree(repository)
         for chapter in chapters:

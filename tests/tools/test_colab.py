@@ -83,3 +83,14 @@ def test_what_a_reader_on_colab_would_miss_is_named(colab, widgets, report, wron
 def test_a_chapter_without_a_figure_with_sliders_is_named(colab):
     found = colab.examine(new_notebook(), {**GOOD, "sliders": 0, "exchanged": 0}, "7", Path("/env"))
     assert found == ["expected a figure with sliders, got none"]
+
+
+@pytest.mark.parametrize("newest", [False, True])
+def test_the_tested_versions_are_asked_for_unless_the_newest_are(colab, tmp_path, monkeypatch, newest):
+    commands = []
+    monkeypatch.setattr(colab.subprocess, "run", lambda command, **_: commands.append(command))
+    colab.create_environment(tmp_path, "7", newest)
+    _, packages, widgets = commands
+    assert ("--constraint" in packages) == (not newest)
+    assert packages[-len(colab.BASE) :] == colab.BASE
+    assert "ipywidgets==7.7.1" in widgets

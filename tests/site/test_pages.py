@@ -1,0 +1,173 @@
+"""Each page in a browser: it loads by itself, its mathematics is set, it fits, and anyone can use it."""
+
+import re
+from itertools import pairwise
+from time import sleep
+from typing import Any
+
+import pytest
+from conftest import CHAPTERS, NARROW, PAGES, PREFIX, ROOT, SCREENSHOTS, WIDE, look, record, settle
+
+AXE = ROOT / ".tools" / "site" / "axe.min.js"
+MAX_KILOBYTES = 1500
+MAX_MILLISECONDS = 2000
+
+VIEWS = [(WIDE, "light"), (WIDE, "dark"), (NARROW, "light"), (NARROW, "dark")]
+
+
+@pytest.fixture(scope="module", params=PAGES)
+def path(request: Any) -> Any:
+    """Each page in turn, so that all its tests come together."""
+    return request.param
+
+
+@pytest.fixture(scope="module", params=VIEWS, ids=lambda view: f"{view[0]}-{view[1]}")
+def view(request: Any, path: str, open_context: Any, site: str) -> Any:
+    """A page in one width and theme, opened once for several tests."""
+    width, theme = request.param
+    context = open_context(width=width, theme=theme)
+    seen = look(context, site + path)
+    settle(seen.page)
+    yield seen, width, theme
+    context.close()
+
+
+def test_there_are_pages() -> None:
+    assert {"404.html", "search.html", "chapters/index.html", "chapters/glossary.html"} < set(PAGES)
+
+
+def test_loads_by_itself_and_fits(path: str, view: Any, site: str) -> None:
+    seen, width, theme = view
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    seen.page.screenshot(
+        path=SCREENSHOTS / f"{path[:-5].replace('/', '-')}-{width}-{theme}.png", full_page=True
+    )
+    assert [url for url in seen.requests if not url.startswith((site, "data:", "blob:"))] == []
+    assert seen.complaints == []
+    assert seen.page.evaluate("document.documentElement.dataset.theme") == theme
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= width
+    # Wide tables scroll by themselves.
+    spilled = seen.page.evaluate(
+        """() => [...document.querySelectorAll('.bd-article :is(p, li, h1, h2, h3, dt, dd)')]
+        .filter((e) => e.checkVisibility() && !e.closest('table'))
+        .filter((e) => e.getBoundingClientRect().right > innerWidth + 1)
+        .map((e) => e.textContent.slice(0, 60))"""
+    )
+    assert spilled == []
+
+
+def test_mathematics_is_typeset_and_no_markup_shows(view: Any) -> None:
+    page = view[0].page
+    formulas = page.locator(".bd-article .math")
+    assert formulas.count() == page.locator(".bd-article .math:has(mjx-container)").count()
+    assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
+    # A screen reader reads the formula from its MathML.
+    assert page.locator("mjx-container").count() == page.locator("mjx-assistive-mml").count()
+    text = page.evaluate(
+        """() => { const copy = document.querySelector('main').cloneNode(true);
+        copy.querySelectorAll('pre, code, script, style, noscript, mjx-container').forEach((e) => e.remove());
+        return copy.textContent; }"""
+    )
+    markup = r".{0,30}(?:\$|\\[a-zA-Z(\[]|\*\*|```|:::|</?[a-z]+|\{[a-z:]+\}`|\[[^\]]*\]\().{0,30}"
+    assert re.findall(markup, text) == []
+
+
+def test_no_serious_obstacle_for_anyone(view: Any) -> None:
+    page = view[0].page
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")["violations"]
+    assert [
+        (v["id"], [(node["target"], node["failureSummary"]) for node in v["nodes"][:3]])
+        for v in found
+        if v["impact"] in ("serious", "critical")
+    ] == []
+
+
+def test_headings_are_in_order(view: Any) -> None:
+    levels = view[0].page.evaluate(
+        "() => [...document.querySelectorAll('main :is(h1,h2,h3,h4,h5,h6)')]"
+        ".filter((h) => h.checkVisibility()).map((h) => +h.tagName[1])"
+    )
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels)), levels
+
+
+def test_figures_are_described(view: Any) -> None:
+    """A figure's words say what it shows: axes, curves, message."""
+    words = view[0].page.evaluate(
+        "() => [...document.querySelectorAll('.bd-article img, .bd-article svg[role=img]')]"
+        ".map((e) => e.alt ?? e.getAttribute('aria-label'))"
+    )
+    assert [alt for alt in words if alt is None or len(alt.split()) < 8] == []
+
+
+def test_is_light_and_quick(path: str, open_context: Any, site: str) -> None:
+    """The clock counts; where other programs keep the processor busy, the work that the page asks for."""
+    kilobytes, milliseconds, work = measure(open_context, f"{site}{path}")
+    record(path, {"kB": kilobytes, "ms": milliseconds, "work": work})
+    assert kilobytes <= MAX_KILOBYTES
+    assert min(milliseconds, work) <= MAX_MILLISECONDS
+
+
+def measure(open_context: Any, url: str) -> tuple[float, float, float]:
+    """Return a first visit's compressed kilobytes, and the milliseconds until its mathematics is typeset.
+
+    The last value is the time that the page's thread has spent on the processor until then.
+    """
+    context = open_context()
+    page = context.new_page()
+    session = context.new_cdp_session(page)
+    session.send("Network.enable")
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+    sizes: list[float] = []
+    session.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
+    page.goto(url, wait_until="commit")
+    typeset = "async () => { await window.MathJax?.startup?.promise; return performance.now(); }"
+    page.wait_for_load_state("domcontentloaded")
+    milliseconds = page.evaluate(typeset)
+    metrics = {m["name"]: m["value"] for m in session.send("Performance.getMetrics")["metrics"]}
+    settle(page)
+    page.wait_for_load_state("networkidle")
+    context.close()
+    return sum(sizes) / 1000, milliseconds, 1000 * metrics["ThreadTime"]
+
+
+def test_text_is_there_before_any_script(path: str, open_context: Any, site: str) -> None:
+    """Scripts that never arrive keep no reader waiting."""
+    if path == "search.html":
+        pytest.skip("the page that searches is a script")
+    context = open_context()
+    page = context.new_page()
+    page.route(re.compile(r"\.js(\?|$)"), lambda route: None)
+    page.goto(f"{site}{path}", wait_until="commit")
+    page.wait_for_selector(".bd-article h1")
+    page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
+    page.unroute_all(behavior="ignoreErrors")
+    context.close()
+
+
+def test_a_slow_script_for_mathematics_breaks_nothing(open_context: Any, site: str) -> None:
+    """A quiz that comes before it must not fetch another from elsewhere."""
+    context = open_context()
+    context.route(re.compile(r"tex-chtml\.js"), lambda route: (sleep(3), route.continue_()))
+    seen = look(context, f"{site}{CHAPTERS[0]}")
+    settle(seen.page)
+    assert seen.complaints == []
+    assert [url for url in seen.requests if not url.startswith((site, "data:", "blob:"))] == []
+    context.close()
+
+
+def test_an_address_that_does_not_exist_shows_the_page_for_it(visit: Any, site: str) -> None:
+    page = visit("404.html").page
+    page.goto(f"{site}chapters/no/such/page.html")
+    assert page.locator("h1:visible").inner_text().startswith("This page does not exist")
+    page.locator(".bd-article a").click()
+    assert page.url == f"{site}chapters/index.html"
+    assert PREFIX in page.url
+
+
+def test_the_address_of_the_site_leads_to_the_first_page(visit: Any, site: str) -> None:
+    page = visit("404.html").page
+    page.goto(site)
+    page.wait_for_url(f"{site}chapters/index.html")
