@@ -305,6 +305,8 @@ def normalize_by_running(
     if running_mean is None or running_var is None:
         missing = "running_mean" if running_mean is None else "running_var"
         raise RuntimeError(f"expected {missing} in evaluation, got None")
+    if not x.numel():
+        return empty_output(x, optional_by_channel(x, weight), optional_by_channel(x, bias))
     dtype = compute_dtype(x.dtype)
     scale = torch.rsqrt(running_var.detach().to(wide_dtype(x)) + eps)
     if weight is not None:
