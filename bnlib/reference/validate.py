@@ -42,7 +42,7 @@ def check_eps(eps: float) -> None:
     """Raise ValueError unless ``eps`` is finite and not negative, TypeError if it is no number."""
     if not isinstance(eps, (int, float, np.integer, np.floating)):
         raise TypeError(f"expected eps to be a number, got {type(eps).__name__}")
-    if not (math.isfinite(eps) and eps >= 0):
+    if not 0 <= eps < math.inf:
         raise ValueError(f"expected eps to be finite and at least 0, got {eps}")
 
 

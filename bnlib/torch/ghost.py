@@ -96,7 +96,7 @@ def ghost_batch_norm(
 
 def cut(x: Tensor, k: int) -> list[Tensor]:
     """Return the k ghost batches of ``x``, (k, n, C, ...): first those of one sample more, if any."""
-    n, longer = divmod(x.shape[0], k)
+    n, longer = x.shape[0] // k, x.shape[0] % k  # not divmod, which symbolic sizes lack
     if not longer:
         return [x.unflatten(0, (k, n))]
     end = longer * (n + 1)
