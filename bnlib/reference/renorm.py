@@ -85,9 +85,8 @@ class RenormSchedule:
 
 
 def ramp(step: Any, start: int, end: int) -> Any:
-    """Return 0 before ``start``, 1 from ``end`` on, and a line between."""
-    if end == start:
-        return (step >= start) * 1.0
+    """Return 0 up to ``start``, 1 from ``end`` on, a line between; a jump from 0 to 1 if they are equal."""
+    start = min(start, end - 1)
     part = (step - start) / (end - start)
     return part.clip(0, 1) if hasattr(part, "clip") else min(max(part, 0.0), 1.0)
 

@@ -13,7 +13,7 @@ from bnlib.reference.validate import check_ghost_batch_size
 from bnlib.torch.arithmetic import Statistics, count
 from bnlib.torch.autograd import normalize_over
 from bnlib.torch.functional import batch_norm, empty_output, optional_by_channel
-from bnlib.torch.modules import Forward
+from bnlib.torch.modules import AnyRank
 from bnlib.torch.validate import (
     check_channels,
     check_eps,
@@ -139,7 +139,7 @@ def weights_in_a_row(momentum: float | Tensor, new: Tensor) -> tuple[Tensor, Ten
     return left[0], m * left[1:]
 
 
-class GhostBatchNorm(Forward):
+class GhostBatchNorm(AnyRank):
     """Ghost batch normalization of (N, C), (N, C, L), (N, C, H, W), ...
 
     State dicts are those of ``torch.nn.BatchNorm1d`` and its relatives.
@@ -183,9 +183,6 @@ class GhostBatchNorm(Forward):
         check_ghost_batch_size(ghost_batch_size)
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device=device, dtype=dtype)
         self.ghost_batch_size = ghost_batch_size
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        check_least_ndim(input, 2, "(N, C, ...)", ValueError)
 
     def batches_in(self, input: Tensor) -> int:
         """Return the number of ghost batches of ``input``."""

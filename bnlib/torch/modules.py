@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bnlib.torch.functional import batch_norm
+from bnlib.torch.validate import check_input, check_least_ndim
 
 __all__ = [
     "BatchNorm1d",
@@ -73,6 +74,14 @@ class Forward(nn.modules.batchnorm._BatchNorm):
         return batch_norm(
             input, running_mean, running_var, self.weight, self.bias, training, momentum, self.eps
         )
+
+
+class AnyRank(Forward):
+    """The layers that take (N, C), (N, C, L), (N, C, H, W), ... alike."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        check_input(input)
+        check_least_ndim(input, 2, "(N, C, ...)", ValueError)
 
 
 class BatchNorm1d(Forward, nn.BatchNorm1d):

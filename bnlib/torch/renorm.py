@@ -15,7 +15,7 @@ from bnlib.reference.renorm import RenormSchedule
 from bnlib.torch.arithmetic import Statistics, wide_dtype
 from bnlib.torch.autograd import normalize_over, statistics_over
 from bnlib.torch.functional import by_channel, empty_output, moved, normalize_by_running, optional_by_channel
-from bnlib.torch.modules import Forward
+from bnlib.torch.modules import AnyRank
 from bnlib.torch.validate import (
     check_channels,
     check_eps,
@@ -139,7 +139,7 @@ def update_running(
     running_var.copy_((sigma.square() - eps).clamp_min(0))
 
 
-class BatchRenorm(Forward):
+class BatchRenorm(AnyRank):
     """Batch renormalization of (N, C), (N, C, L), (N, C, H, W), ...
 
     State dicts are those of ``torch.nn.BatchNorm1d`` and its relatives.
@@ -178,9 +178,6 @@ class BatchRenorm(Forward):
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, True, device=device, dtype=dtype)
         self.schedule = RenormSchedule() if schedule is None else schedule
-
-    def _check_input_dim(self, input: Tensor) -> None:
-        check_least_ndim(input, 2, "(N, C, ...)", ValueError)
 
     def normalize(
         self,

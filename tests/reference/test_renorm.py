@@ -58,7 +58,7 @@ def test_the_default_schedule_is_that_of_the_paper(step, r_max, d_max):
 
 
 @pytest.mark.parametrize(
-    "schedule", [RenormSchedule(), RenormSchedule(2, 1, 10, 10, 30), RenormSchedule.constant(2, 4)]
+    "schedule", [RenormSchedule(), RenormSchedule(1.3, 0.7, 10, 10, 30), RenormSchedule.constant(1.3, 4.7)]
 )
 def test_numbers_arrays_and_tensors_are_steps_alike(schedule):
     steps = [0, 1, 9, 10, 11, 5_000, 9_999, 33_333, 100_000]
