@@ -203,10 +203,11 @@ def test_no_momentum_averages_all_batches_alike():
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-def test_a_constant_channel_leaves_no_negative_variance(dtype):
+@pytest.mark.parametrize("eps", [1e-5, 1e-3, 0.1, 0.3])
+def test_a_constant_channel_leaves_no_negative_variance(dtype, eps):
     running = RunningStatistics(np.zeros(1, dtype), np.zeros(1, dtype))
     for _ in range(20):
-        running = update_renorm(running, np.full((5, 1), 3, dtype), 0.3, eps=0.1)
+        running = update_renorm(running, np.full((5, 1), 3, dtype), 0.3, eps=eps)
         assert running.var.dtype == running.mean.dtype == dtype
         assert 0 <= running.var[0] < 1e-6
 

@@ -164,8 +164,9 @@ def test_running_statistics_keep_the_digits_of_a_large_mean():
     close(var.double(), x.double().var(0, correction=0), rtol=1e-6, atol=0)
 
 
-def test_a_constant_channel_leaves_no_negative_variance():
-    ours = BatchRenorm(1, momentum=0.3, eps=0.1)
+@pytest.mark.parametrize("eps", [1e-5, 1e-3, 0.1, 0.3])
+def test_a_constant_channel_leaves_no_negative_variance(eps):
+    ours = BatchRenorm(1, momentum=0.3, eps=eps)
     ours.running_var.zero_()
     for _ in range(20):
         ours(torch.full((5, 1), 3.0))
