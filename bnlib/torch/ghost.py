@@ -99,8 +99,8 @@ def cut(x: Tensor, k: int) -> list[Tensor]:
     n, longer = x.shape[0] // k, x.shape[0] % k  # not divmod, which symbolic sizes lack
     if not longer:
         return [x.unflatten(0, (k, n))]
-    end = longer * (n + 1)
-    return [x[:end].unflatten(0, (longer, n + 1)), x[end:].unflatten(0, (k - longer, n))]
+    first, rest = x.split([longer * (n + 1), (k - longer) * n])
+    return [first.unflatten(0, (longer, n + 1)), rest.unflatten(0, (k - longer, n))]
 
 
 @torch.no_grad()
