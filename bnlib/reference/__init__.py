@@ -11,6 +11,13 @@ from bnlib.reference.backward import (
 )
 from bnlib.reference.backward_by_graph import batch_norm_backward_by_graph, batch_norm_backward_detached
 from bnlib.reference.double_backward import normalize_double_backward
+from bnlib.reference.ghost import (
+    count_ghost_batches,
+    ghost_batch_norm,
+    ghost_batch_norm_backward,
+    ghost_batches,
+    update_by_ghost_batches,
+)
 from bnlib.reference.gradcheck import GradientReport, central_difference, check_gradient, complex_step
 from bnlib.reference.jacobian import hessian_vector_product, jacobian, jvp, projector, vjp
 from bnlib.reference.moments import (
@@ -31,6 +38,13 @@ from bnlib.reference.normalize import (
     normalize,
     rms_norm,
 )
+from bnlib.reference.renorm import (
+    RenormSchedule,
+    batch_renorm,
+    batch_renorm_backward,
+    renorm_correction,
+    update_renorm,
+)
 from bnlib.reference.running import RunningStatistics, update_running
 from bnlib.reference.streaming_moments import Moments, merge, merge_all, welford
 
@@ -38,6 +52,7 @@ __all__ = [
     "MLP",
     "GradientReport",
     "Moments",
+    "RenormSchedule",
     "RunningStatistics",
     "batch_norm",
     "batch_norm_axes",
@@ -46,10 +61,16 @@ __all__ = [
     "batch_norm_backward_detached",
     "batch_norm_inference",
     "batch_norm_inference_backward",
+    "batch_renorm",
+    "batch_renorm_backward",
     "center",
     "central_difference",
     "check_gradient",
     "complex_step",
+    "count_ghost_batches",
+    "ghost_batch_norm",
+    "ghost_batch_norm_backward",
+    "ghost_batches",
     "group_norm",
     "group_norm_backward",
     "hessian_vector_product",
@@ -67,11 +88,14 @@ __all__ = [
     "normalize_double_backward",
     "one_pass_moments",
     "projector",
+    "renorm_correction",
     "rms_norm",
     "rms_norm_backward",
     "shifted_one_pass_moments",
     "softmax_cross_entropy",
     "two_pass_moments",
+    "update_by_ghost_batches",
+    "update_renorm",
     "update_running",
     "vjp",
     "welford",

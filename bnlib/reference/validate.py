@@ -122,3 +122,19 @@ def check_groups(num_groups: int, channels: int) -> None:
     """Raise ValueError unless ``num_groups`` is positive and divides ``channels``."""
     if index(num_groups) < 1 or channels % num_groups:
         raise ValueError(f"expected num_groups to divide the {channels} channels, got {num_groups}")
+
+
+def check_ghost_batch_size(ghost_batch_size: int) -> None:
+    """Raise ValueError unless ``ghost_batch_size`` is at least 1, TypeError if it is no integer."""
+    if not isinstance(ghost_batch_size, (int, np.integer)):
+        raise TypeError(f"expected ghost_batch_size to be an integer, got {type(ghost_batch_size).__name__}")
+    if ghost_batch_size < 1:
+        raise ValueError(f"expected ghost_batch_size to be at least 1, got {ghost_batch_size}")
+
+
+def check_renorm_bounds(r_max: float, d_max: float) -> None:
+    """Raise ValueError unless ``r_max`` is at least 1 and ``d_max`` at least 0."""
+    if not r_max >= 1:
+        raise ValueError(f"expected r_max to be at least 1, got {r_max}")
+    if not d_max >= 0:
+        raise ValueError(f"expected d_max to be at least 0, got {d_max}")

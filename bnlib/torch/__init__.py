@@ -1,6 +1,7 @@
 """Batch normalization for PyTorch: drop-in, more accurate, and checked against ``bnlib.reference``."""
 
 from bnlib.torch.functional import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
+from bnlib.torch.ghost import GhostBatchNorm, ghost_batch_norm
 from bnlib.torch.modules import (
     BatchNorm1d,
     BatchNorm2d,
@@ -9,15 +10,21 @@ from bnlib.torch.modules import (
     LazyBatchNorm2d,
     LazyBatchNorm3d,
 )
+from bnlib.torch.renorm import BatchRenorm, RenormSchedule, batch_renorm
 
 __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
+    "BatchRenorm",
+    "GhostBatchNorm",
     "LazyBatchNorm1d",
     "LazyBatchNorm2d",
     "LazyBatchNorm3d",
+    "RenormSchedule",
     "batch_norm",
+    "batch_renorm",
+    "ghost_batch_norm",
     "group_norm",
     "instance_norm",
     "layer_norm",

@@ -50,15 +50,27 @@ def normalize_over(
         are differentiable.
     """
     if torch.compiler.is_compiling():
-        dtype = compute_dtype(x.dtype)
-        shift = x.detach().to(dtype).mean(axes, keepdim=True) if center else None
-        z = subtract(x, shift)
-        statistics = conclude(shift, power_sums(z, axes), count(x, axes), center)
-        maps = normalization(statistics, Parameters(weight, bias), axes, eps, dtype)
+        z, statistics = shifted_statistics(x, axes, center)
+        maps = normalization(statistics, Parameters(weight, bias), axes, eps, z.dtype)
         return apply_maps(z, maps).to(x.dtype), statistics
     function = NormalizeInTransforms if in_transforms() else Normalize
     y, residual, var, shift = function.apply(x, weight, bias, axes, eps, center)  # type: ignore[no-untyped-call]
     return y, Statistics(shift, residual, var)
+
+
+def statistics_over(x: Tensor, axes: Axes) -> Statistics:
+    """Return the statistics of ``x`` over ``axes``, kept at length 1, as constants: nothing flows through."""
+    x = x.detach()
+    if torch.compiler.is_compiling() or in_transforms():
+        return shifted_statistics(x, axes, center=True)[1]
+    return blocks.statistics_of(x, axes, True, blocks.Blocks(x))
+
+
+def shifted_statistics(x: Tensor, axes: Axes, center: bool) -> tuple[Tensor, Statistics]:
+    """Return ``x`` less a shift, and its statistics, in plain operations."""
+    shift = x.detach().to(compute_dtype(x.dtype)).mean(axes, keepdim=True) if center else None
+    z = subtract(x, shift)
+    return z, conclude(shift, power_sums(z, axes), count(x, axes), center)
 
 
 def scale_shift(x: Tensor, shift: Tensor, scale: Tensor, term: Tensor | None) -> Tensor:

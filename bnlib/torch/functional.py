@@ -334,6 +334,10 @@ def update_running(
     with torch.no_grad():
         unbiased = statistics.var.detach() * (m / (m - 1))
         for running, batch in ((running_mean, statistics.mean.detach()), (running_var, unbiased)):
-            batch = batch.reshape(running.shape)
-            weight = momentum.to(batch.dtype) if isinstance(momentum, Tensor) else momentum
-            running.copy_(torch.lerp(running.to(batch.dtype), batch, weight))
+            running.copy_(moved(running, batch, momentum))
+
+
+def moved(running: Tensor, batch: Tensor, momentum: float | Tensor) -> Tensor:
+    """Return ``running + momentum * (batch - running)``, in the dtype of ``batch``."""
+    weight = momentum.to(batch.dtype) if isinstance(momentum, Tensor) else momentum
+    return torch.lerp(running.to(batch.dtype), batch.reshape(running.shape), weight)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bnlib.torch.functional import batch_norm
+from bnlib.torch.validate import check_input, check_least_ndim
 
 __all__ = [
     "BatchNorm1d",
@@ -41,23 +42,46 @@ class Forward(nn.modules.batchnorm._BatchNorm):
             TypeError, NotImplementedError, RuntimeError, ValueError: as ``functional.batch_norm``.
         """
         self._check_input_dim(input)  # type: ignore[no-untyped-call]
-        tracks = self.running_mean is not None
+        training = self.training or self.running_mean is None
+        keep = not self.training or self.track_running_stats
+        running_mean, running_var = (self.running_mean, self.running_var) if keep else (None, None)
+        momentum = self.track(self.batches_in(input))
+        return self.normalize(input, running_mean, running_var, training, momentum)
+
+    def batches_in(self, input: Tensor) -> int:
+        """Return how many batches ``input`` counts as."""
+        return 1
+
+    def track(self, batches: int) -> float | Tensor:
+        """Count ``batches`` more, if this is training, and return the momentum, of all or of each of them."""
         momentum: float | Tensor = 0.0 if self.momentum is None else self.momentum
         if self.training and self.track_running_stats and self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
             if self.momentum is None:
-                momentum = 1 / self.num_batches_tracked.detach().to(torch.get_default_dtype())
-        keep = not self.training or self.track_running_stats
+                more = torch.arange(1, batches + 1, device=self.num_batches_tracked.device)
+                momentum = 1 / (self.num_batches_tracked + more).to(torch.get_default_dtype())
+            self.num_batches_tracked.add_(batches)
+        return momentum
+
+    def normalize(
+        self,
+        input: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        training: bool,
+        momentum: float | Tensor,
+    ) -> Tensor:
+        """Normalize ``input`` with the parameters of this layer, as the function for it does."""
         return batch_norm(
-            input,
-            self.running_mean if keep else None,
-            self.running_var if keep else None,
-            self.weight,
-            self.bias,
-            self.training or not tracks,
-            momentum,
-            self.eps,
+            input, running_mean, running_var, self.weight, self.bias, training, momentum, self.eps
         )
+
+
+class AnyRank(Forward):
+    """The layers that take (N, C), (N, C, L), (N, C, H, W), ... alike."""
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        check_input(input)
+        check_least_ndim(input, 2, "(N, C, ...)", ValueError)
 
 
 class BatchNorm1d(Forward, nn.BatchNorm1d):

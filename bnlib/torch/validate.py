@@ -69,6 +69,14 @@ def check_running(running_mean: Tensor | None, running_var: Tensor | None) -> No
         raise ValueError(f"expected both running_mean and running_var or neither, got {got}")
 
 
+def check_given(running_mean: Tensor | None, running_var: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the two, or raise RuntimeError if one is None."""
+    if running_mean is None or running_var is None:
+        missing = "running_mean" if running_mean is None else "running_var"
+        raise RuntimeError(f"expected {missing} to be a tensor, got None")
+    return running_mean, running_var
+
+
 def check_normalized_shape(
     x: Tensor, normalized_shape: object, **parameters: Tensor | None
 ) -> tuple[int, ...]:
@@ -110,6 +118,22 @@ def check_momentum(momentum: float | Tensor) -> None:
         return
     if isinstance(momentum, bool) or not isinstance(momentum, (int, float)):
         raise TypeError(f"expected momentum to be a number, got {type(momentum).__name__}")
+
+
+def check_momenta(momentum: float | Tensor, batches: int) -> None:
+    """Raise ValueError or as ``check_momentum`` unless that passes or there are ``batches`` numbers."""
+    if not isinstance(momentum, Tensor):
+        check_momentum(momentum)
+    elif momentum.numel() not in (1, batches):
+        shape = tuple(momentum.shape)
+        raise ValueError(f"expected momentum of 1 number or {batches}, one a ghost batch, got shape {shape}")
+
+
+def check_renorm_bounds(r_max: float | Tensor, d_max: float | Tensor) -> None:
+    """Raise ValueError if ``r_max`` is a number below 1 or ``d_max`` one below 0; let tensors pass."""
+    validate.check_renorm_bounds(
+        1.0 if isinstance(r_max, Tensor) else r_max, 0.0 if isinstance(d_max, Tensor) else d_max
+    )
 
 
 def check_more_than_one(x: Tensor, axes: tuple[int, ...], per: str) -> None:
