@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import ParamSpec
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bnlib.reference import validate
 
@@ -140,3 +140,9 @@ def check_more_than_one(x: Tensor, axes: tuple[int, ...], per: str) -> None:
     """Raise ValueError if a mean over ``axes`` averages a single value; an empty ``x`` passes."""
     if x.numel():
         validate.check_more_than_one(tuple(x.shape), axes, per)
+
+
+def check_module(model: object) -> None:
+    """Raise TypeError unless ``model`` is a module."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"expected model to be a torch.nn.Module, got {type(model).__name__}")
