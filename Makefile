@@ -16,7 +16,7 @@ BOOK_SOURCES := _config.yml _toc.yml $(shell find chapters bnlib -type f -not -n
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install book test bench test-colab serve lint format refresh adopt constraints clean
+.PHONY: help install book test bench experiments test-colab serve lint format refresh adopt constraints clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -29,8 +29,12 @@ book: $(BUILT)  ## build the site into _build/html; warnings are errors
 test: $(INSTALLED)  ## run unit tests, notebook tests and nbval on two workers
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --nbval tests chapters
 
-bench: $(INSTALLED)  ## time the reference beside PyTorch, in one run
-	$(BIN)/python benchmarks/reference.py
+bench: $(INSTALLED)  ## run the benchmarks one after the other
+	@set -e; for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python $$script; done
+
+experiments: export OMP_NUM_THREADS := 2
+experiments: $(INSTALLED)  ## run the experiments that have no record yet
+	$(BIN)/python -m bnlib.lab run
 
 test-colab: $(INSTALLED)  ## run chapters as on Google Colab: CHAPTER=02 (all without), IPYWIDGETS=8
 	$(BIN)/python tools/colab.py $(CHAPTER) --ipywidgets $(or $(IPYWIDGETS),7)
