@@ -33,6 +33,7 @@ bench: $(INSTALLED)  ## run the benchmarks one after the other
 	@set -e; for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python $$script; done
 
 experiments: export OMP_NUM_THREADS := 2
+experiments: export OMP_WAIT_POLICY := passive
 experiments: $(INSTALLED)  ## run the experiments that have no record yet
 	$(BIN)/python -m bnlib.lab run
 

@@ -202,6 +202,7 @@ def collect(
     def array(t: Tensor) -> NDArray[Any]:
         return e.by_run(t).cpu().numpy()
 
+    which = which if evaluations else ()
     losses, accuracies = (
         {w: array(torch.stack([at[i][j] for at in evaluations], 1)) for i, w in enumerate(which)}
         for j in range(2)
