@@ -92,7 +92,7 @@ def measure(steps: int) -> list[dict[str, Any]]:
     data, settings, rows = fashion_mnist(), grid(lr=RATES), []
     count, part = len(settings) * len(SEEDS), -(-steps // TURNS)
     for norm in (True, False):
-        calls = {
+        calls: dict[str, Callable[[], object]] = {
             "one run": partial(one_run, norm, data, part),
             "all at once": partial(all_runs, norm, data, part, settings),
         }

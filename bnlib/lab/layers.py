@@ -101,7 +101,7 @@ def initialize(model: nn.Module, init: str) -> None:
     Raises:
         ValueError: the name is not one of ``INITS``.
 
-    Source: He et al. (2015), equation 10; LeCun et al. (1998), section 4.6.
+    Source: He et al. (2015), arXiv:1502.01852; LeCun et al. (1998), "Efficient BackProp".
     """
     gain = INITS[known(init, INITS, "init")]
     if gain is None:

@@ -156,7 +156,7 @@ class ResidualMLP(nn.Module):
     Raises:
         ValueError: an unknown name.
 
-    Source: the order within a branch is that of He et al. (2016), "Identity mappings", figure 4 (e).
+    Source: the order within a branch is that of He et al. (2016), arXiv:1603.05027.
     """
 
     def __init__(

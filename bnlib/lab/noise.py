@@ -48,7 +48,7 @@ class Dropout(NoiseLayer):
     Raises:
         ValueError: ``p`` is outside [0, 1).
 
-    Source: Srivastava et al. (2014), "Dropout", section 4, scaled in training as in PyTorch.
+    Source: Srivastava et al. (2014), "Dropout"; scaled in training, as in PyTorch.
     """
 
     def __init__(self, p: float) -> None:
@@ -79,7 +79,7 @@ class Noisy(NoiseLayer):
         scale: upper end of the range of the scales.
         jitter: spread of the values of one unit around its mean and its scale.
 
-    Source: the "noisy" BatchNorm of Santurkar et al. (2018), section 2.1 and appendix A.
+    Source: after the "noisy" BatchNorm of Santurkar et al. (2018), section 2.1.
     """
 
     def __init__(self, norm: nn.Module, mean: float = 0.5, scale: float = 1.25, jitter: float = 0.1) -> None:

@@ -29,7 +29,7 @@ def linear(step: int, steps: int) -> float:
 def cosine(step: int, steps: int) -> float:
     """Fall from 1 to 0 along half a wave: ``(1 + cos(pi * step / steps)) / 2``.
 
-    Source: Loshchilov & Hutter (2017), "SGDR", equation 5.
+    Source: Loshchilov & Hutter (2017), arXiv:1608.03983, without restarts.
     """
     return (1 + math.cos(math.pi * step / steps)) / 2
 
