@@ -17,7 +17,7 @@ BOOK_SOURCES := _config.yml _toc.yml $(shell find chapters bnlib tools/site -typ
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install book test test-site bench test-colab linkcheck dist serve lint format refresh adopt constraints clean
+.PHONY: help install book test test-site bench experiments test-colab linkcheck dist serve lint format refresh adopt constraints clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -33,6 +33,11 @@ test: $(INSTALLED)  ## run unit tests, notebook tests and nbval on two workers
 test-site: $(BUILT)  ## look at every page of the built site in a browser; screenshots in _build/screenshots
 	rm -rf _build/screenshots _build/figures
 	$(BIN)/python -m pytest --numprocesses 2 tests/site
+
+experiments: export OMP_NUM_THREADS := 2
+experiments: export OMP_WAIT_POLICY := passive
+experiments: $(INSTALLED)  ## run the experiments that have no record yet
+	$(BIN)/python -m bnlib.lab run
 
 linkcheck: $(INSTALLED)  ## ask every other site whether the pages' links to it still lead somewhere
 	$(BIN)/jupyter-book build . --builder linkcheck --path-output _build/links

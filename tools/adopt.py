@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import yaml
-from atomic import replace as replace_file
+
+from bnlib.atomic import replace as replace_file
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = "_config.yml"

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from atomic import replace
+
+from bnlib.atomic import replace
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CHAPTERS = REPOSITORY / "chapters"

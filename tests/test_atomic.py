@@ -8,11 +8,12 @@ import sys
 import time
 from pathlib import Path
 
-import atomic
 import pytest
-from atomic import replace
 
-TOOLS = Path(__file__).parents[2] / "tools"
+from bnlib import atomic
+from bnlib.atomic import replace
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_the_files_permissions_stay(tmp_path):
@@ -40,16 +41,15 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
-WRITER = f"""
+WRITER = """
 import sys
 from pathlib import Path
-sys.path.insert(0, {str(TOOLS)!r})
-from atomic import replace
+from bnlib.atomic import replace
 path = Path(sys.argv[1])
 print("ready", flush=True)
 while True:
     for letter in "abc":
-        replace(path, letter.encode() * {2_000_000})
+        replace(path, letter.encode() * 2_000_000)
 """
 
 
@@ -78,7 +78,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path):
 
 def test_git_ignores_what_a_kill_leaves_behind(tmp_path):
     subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
-    (tmp_path / ".gitignore").write_bytes((TOOLS.parent / ".gitignore").read_bytes())
+    (tmp_path / ".gitignore").write_bytes((ROOT / ".gitignore").read_bytes())
     (tmp_path / "chapters").mkdir()
     (tmp_path / "chapters" / ".01-why.ipynb.abc123.part").touch()
     (tmp_path / "chapters" / "01-why.ipynb").touch()

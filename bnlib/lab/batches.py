@@ -1,0 +1,70 @@
+"""Which images and which noise a run sees at each step: a matter of its seed alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bnlib.lab.noise import NoiseLayer
+
+__all__ = ["Noise", "batch_order", "noise_generator"]
+
+
+def batch_order(seed: int, size: int, batch_size: int) -> Iterator[Tensor]:
+    """Yield the indices of one batch after the other, without end.
+
+    Each epoch is a new permutation of all images, drawn by a generator that starts at ``seed``; what is left
+    over after the last whole batch is skipped.
+
+    Args:
+        seed: of the run.
+        size: number of images.
+        batch_size: B, at most ``size``.
+
+    Yields:
+        Integers 0 to ``size - 1``, shape (B,).
+
+    Raises:
+        ValueError: ``batch_size`` is below 1 or above ``size``.
+    """
+    if not 1 <= batch_size <= size:
+        raise ValueError(f"expected a batch size from 1 to {size}, got {batch_size}")
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        order = torch.randperm(size, generator=generator)
+        yield from order[: size // batch_size * batch_size].view(-1, batch_size)
+
+
+def noise_generator(seed: int) -> torch.Generator:
+    """Return the generator of a run's noise, which is unlike the one of its batches."""
+    (state,) = np.random.SeedSequence([seed, 1]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(state) >> 1)
+
+
+class Noise:
+    """Draws what the noise layers of a model need at each step, one generator for each seed.
+
+    Args:
+        model: in training mode; one forward pass tells the shapes.
+        seeds: S of them.
+        x: a batch of the shape that all steps have.
+    """
+
+    def __init__(self, model: nn.Module, seeds: Sequence[int], x: Tensor) -> None:
+        self.layers = {n: m for n, m in model.named_modules() if isinstance(m, NoiseLayer)}
+        self.generators = [noise_generator(seed) for seed in seeds]
+        if self.layers:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                model(x)
+
+    def draw(self, repeat: int) -> dict[str, Tensor]:
+        """Return the buffers ``draws`` of all layers, for S seeds in turn, ``repeat`` times."""
+        drawn: dict[str, list[Tensor]] = {name: [] for name in self.layers}
+        for generator in self.generators:
+            for name, layer in self.layers.items():
+                assert layer.seen is not None
+                drawn[name].append(layer.draw(layer.seen, generator))
+        return {f"{name}.draws": torch.stack(d * repeat) for name, d in drawn.items()}

@@ -1,0 +1,1 @@
+"""The experiments, one module each; ``bnlib.lab.registry`` finds them."""

@@ -1,0 +1,30 @@
+"""What to measure of a network in training or at rest.
+
+A probe takes a network and a ``Moment`` of one run and returns a tensor; ``bnlib.lab.train`` maps it over all
+runs. What needs more than a moment (many batches, a representation) is a function of its own.
+"""
+
+from bnlib.lab.probes.depth import gradient_norms, rank_bound, residual_share, soft_rank
+from bnlib.lab.probes.landscape import along_gradient
+from bnlib.lab.probes.places import activation_gradients, activations, block_names, weight_names
+from bnlib.lab.probes.sampling import batch_gradients, batch_moments, noise
+from bnlib.lab.probes.scale import steps_on_sphere
+from bnlib.lab.probes.shift import gradient_shift, moment_shift
+
+__all__ = [
+    "activation_gradients",
+    "activations",
+    "along_gradient",
+    "batch_gradients",
+    "batch_moments",
+    "block_names",
+    "gradient_norms",
+    "gradient_shift",
+    "moment_shift",
+    "noise",
+    "rank_bound",
+    "residual_share",
+    "soft_rank",
+    "steps_on_sphere",
+    "weight_names",
+]
