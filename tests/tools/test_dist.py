@@ -1,8 +1,7 @@
 import zipfile
 
-import pytest
-
 import dist
+import pytest
 
 
 @pytest.fixture
