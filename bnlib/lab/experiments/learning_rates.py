@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -62,7 +62,7 @@ def learning_rates(settings: Mapping[str, Any], seeds: Sequence[int]) -> Mapping
     }
 
 
-def maker(settings: Mapping[str, Any]) -> partial[nn.Module]:
+def maker(settings: Mapping[str, Any]) -> Callable[[], nn.Module]:
     """Return a function that makes the network of a part."""
     how = {"norm": settings["norm"], "activation": settings["activation"]}
     if settings["model"] == "MLP":
