@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Set
-from contextlib import suppress
 from pathlib import Path
+
+from bnlib.atomic import replace
 
 __all__ = ["note", "record", "solved"]
 
@@ -111,13 +111,4 @@ def _set_aside(path: Path) -> Path:
 
 
 def _write(path: Path, ids: Set[str]) -> None:
-    text = json.dumps({"version": 1, "solved": sorted(ids)}, indent=1) + "\n"
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix="progress.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(name).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise
+    replace(path, (json.dumps({"version": 1, "solved": sorted(ids)}, indent=1) + "\n").encode())

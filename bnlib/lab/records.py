@@ -169,20 +169,28 @@ def rounded(value: Any) -> Any:
 
 
 def as_json(record: Record) -> bytes:
-    """Write a record as JSON, indented, with one line for each seed of a metric."""
-    content = asdict(record)
-    lines = []
-    for part, metrics in content["metrics"].items():
-        rows = [
-            f"   {json.dumps(name)}: [\n    "
-            + ",\n    ".join(json.dumps(v, allow_nan=False) for v in values)
-            + "\n   ]"
-            for name, values in metrics.items()
-        ]
-        lines.append(f"  {json.dumps(part)}: {{\n" + ",\n".join(rows) + "\n  }")
-    content["metrics"] = "METRICS"
-    text = json.dumps(content, indent=1, allow_nan=False)
-    return (text.replace('"METRICS"', "{\n" + ",\n".join(lines) + "\n }") + "\n").encode()
+    """Write a record as JSON, with one line for the settings of a part and for each seed of a metric."""
+
+    def block(items: Sequence[str], ends: str, depth: int) -> str:
+        lines = ",".join("\n" + " " * (depth + 1) + item for item in items)
+        return f"{ends[0]}{lines}\n{' ' * depth}{ends[1]}"
+
+    def named(name: str, text: str) -> str:
+        return f"{json.dumps(name)}: {text}"
+
+    def line(value: Any) -> str:
+        return json.dumps(value, allow_nan=False)
+
+    metrics = [
+        named(
+            part, block([named(n, block([line(v) for v in rows], "[]", 3)) for n, rows in m.items()], "{}", 2)
+        )
+        for part, m in record.metrics.items()
+    ]
+    content = {name: line(value) for name, value in asdict(record).items()}
+    content["settings"] = block([named(n, line(s)) for n, s in record.settings.items()], "{}", 1)
+    content["metrics"] = block(metrics, "{}", 1)
+    return (block([named(n, text) for n, text in content.items()], "{}", 0) + "\n").encode()
 
 
 def versions() -> dict[str, str]:

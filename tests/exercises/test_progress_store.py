@@ -7,6 +7,7 @@ import sys
 import pytest
 from filelock import FileLock
 
+from bnlib import atomic
 from bnlib.exercises import EXERCISES, check, progress, store
 
 
@@ -98,7 +99,7 @@ def test_an_interrupted_write_leaves_the_old_file(data_folder, monkeypatch):
         raise Interrupted
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.Path, "replace", stop)
+        patch.setattr(atomic.os, "replace", stop)
         with pytest.raises(Interrupted):
             store.record("2.2")
     assert stored(data_folder) == ["2.1"]

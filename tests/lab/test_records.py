@@ -218,3 +218,36 @@ def test_every_record_in_the_package_is_of_an_experiment_as_it_is():
         for part in record.metrics:
             for metric in record.metrics[part]:
                 assert len(record.metric(part, metric)) == len(record.seeds)
+
+
+def test_a_file_has_a_line_for_each_part_and_each_seed(tmp_path):
+    records.run(make(), folder=tmp_path)
+    lines = [line.strip().rstrip(",") for line in (tmp_path / "trial.json").read_text().splitlines()]
+    assert '"two": {"scale": 2.0}' in lines
+    assert '"seeds": [0, 1, 2]' in lines
+    assert sum(line.startswith("[[") for line in lines) == 6
+    assert len(lines) < 60
+
+
+# The experiments
+
+
+def test_learning_rates_measures_what_it_says():
+    from bnlib.lab.experiments.learning_rates import PARTS, learning_rates
+
+    for part, settings in PARTS.items():
+        short = {**settings, "steps": 10, "lr": [0.1, 1e30]}
+        found = learning_rates(short, [0, 3])
+        assert {n: np.shape(v) for n, v in found.items()} == {
+            "train_loss": (2, 2), "test_loss": (2, 2), "test_accuracy": (2, 2), "diverged_at": (2, 2),
+            "loss_curve": (2, 2, 10),
+        }  # fmt: skip
+        np.testing.assert_allclose(found["train_loss"][:, 0], found["loss_curve"][:, 0, -1], rtol=1e-6)
+        assert (found["diverged_at"][:, 0] == -1).all()
+        assert np.isfinite(found["test_accuracy"][:, 0]).all(), part
+    assert max(rates(PARTS)) / min(rates(PARTS)) >= 1e4
+
+
+def rates(parts):
+    (shared,) = {tuple(settings["lr"]) for settings in parts.values()}
+    return shared

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnlib.lab.statistics import Interval, mean_interval
+from bnlib.lab.statistics import Interval, bootstrap_interval, mean_interval, paired_difference
 
 VALUES = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=20)
 
@@ -79,3 +79,43 @@ def test_format_applies_to_each_number():
     assert f"{interval:.2f}" == "0.51 [0.40, 0.62]"
     assert f"{interval:.0%}" == "51% [40%, 62%]"
     assert f"{Interval(1.0, 0.5, 1.5)}" == "1.0 [0.5, 1.5]"
+
+
+# The bootstrap
+
+
+def test_the_bootstrap_of_many_values_agrees_with_student():
+    x = np.random.default_rng(0).normal(size=400).tolist()
+    assert bootstrap_interval(x) == pytest.approx(mean_interval(x), abs=0.01)
+
+
+def test_the_bootstrap_stays_within_the_values_and_repeats():
+    x = [1.0, 1.0, 1.0, 1.0, 50.0]
+    found = bootstrap_interval(x)
+    assert found == bootstrap_interval(x)
+    assert 1 <= found.low <= found.mean <= found.high <= 50
+    assert mean_interval(x).low < 1
+    assert bootstrap_interval(x, confidence=0.5).high < found.high
+
+
+def test_the_bootstrap_of_equal_values_and_of_nan():
+    assert bootstrap_interval([0.25] * 5) == (0.25, 0.25, 0.25)
+    assert all(map(math.isnan, bootstrap_interval([1.0, math.nan, 3.0])))
+    with pytest.raises(ValueError, match="expected at least two values"):
+        bootstrap_interval([1.0])
+
+
+# Pairs
+
+
+def test_what_two_runs_share_cancels():
+    rng = np.random.default_rng(0)
+    shared, own = rng.normal(size=10) * 100, rng.normal(size=10)
+    found = paired_difference(shared + 3 + own, shared)
+    assert found == pytest.approx(mean_interval((3 + own).tolist()))
+    assert found.high - found.low < 3
+
+
+def test_pairs_need_partners():
+    with pytest.raises(ValueError, match=r"expected as many values in both, got shapes \(3,\) and \(2,\)"):
+        paired_difference([1.0, 2.0, 3.0], [1.0, 2.0])

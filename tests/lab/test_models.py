@@ -1,0 +1,142 @@
+"""The models and their parts."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from bnlib.lab import layers
+from bnlib.lab.models import CNN, MLP, RNN, ResidualMLP
+from bnlib.lab.noise import Dropout, Noisy
+from bnlib.torch import BatchNorm1d, BatchNorm2d
+
+IMAGES = torch.rand(6, 14, 14, generator=torch.Generator().manual_seed(0))
+ALL = {
+    "mlp": MLP,
+    "cnn": partial(CNN, (4, 8)),
+    "residual": partial(ResidualMLP, 12, 3),
+    "rnn": partial(RNN, 12),
+}
+
+
+@pytest.mark.parametrize("make", ALL.values(), ids=ALL)
+@pytest.mark.parametrize("norm", ["none", "batch", "noisy", "layer", "group"])
+def test_images_become_logits_and_every_weight_gets_a_gradient(make, norm):
+    model = make(norm=norm)
+    logits = model(IMAGES)
+    assert logits.shape == (6, 10)
+    (logits * torch.randn(6, 10)).sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+    assert len(model.blocks) >= 1
+    batch_norms = [m for m in model.modules() if isinstance(m, (BatchNorm1d, BatchNorm2d))]
+    assert bool(batch_norms) == (norm in ("batch", "noisy"))
+
+
+@pytest.mark.parametrize("norm", ["layer", "group", "rms", "instance"])
+def test_other_norms_look_at_one_sample_at_a_time(norm):
+    model = CNN((4, 8), norm=norm) if norm == "instance" else MLP((196, 12, 10), norm=norm)
+    torch.testing.assert_close(model(IMAGES)[:2], model(IMAGES[:2]))
+    batch = MLP((196, 12, 10))
+    assert not torch.allclose(batch(IMAGES)[:2], batch(IMAGES[:2]))
+
+
+def test_layer_norm_is_that_of_pytorch():
+    x = torch.randn(5, 12)
+    (ours,) = layers.norm("layer", 12)
+    torch.testing.assert_close(ours(x), nn.functional.layer_norm(x, (12,)))
+
+
+def test_a_norm_may_be_given_as_a_function():
+    seen = []
+
+    def make(channels, positions):
+        seen.append((channels, positions))
+        return nn.Identity()
+
+    MLP((196, 12, 7, 10), norm=make)
+    CNN((4,), norm=make)
+    assert seen == [(12, 0), (7, 0), (4, 2)]
+
+
+def test_a_residual_block_without_branch_is_the_identity():
+    model = ResidualMLP(12, 3).eval()
+    with torch.no_grad():
+        for block in model.blocks:
+            block.branch[-1].weight.zero_()
+            block.branch[-1].bias.zero_()
+    stem = model.stem(IMAGES.flatten(1))
+    torch.testing.assert_close(model(IMAGES), model.head(stem))
+
+
+def test_the_rnn_is_the_recurrence_that_it_says():
+    torch.manual_seed(0)
+    model = RNN(5, norm="none")
+    h = torch.zeros(6, 5)
+    for t in range(14):
+        h = torch.tanh(model.input(IMAGES[:, t]) + h @ model.recurrent.weight.T)
+    torch.testing.assert_close(model(IMAGES), model.head(h))
+
+
+def test_an_rnn_may_have_statistics_for_each_time():
+    model = RNN(5, steps=14)
+    model(IMAGES)
+    means = torch.stack([norm[0].running_mean for norm in model.norms])
+    assert means.shape == (14, 5)
+    assert len({tuple(m.tolist()) for m in means}) == 14
+    assert len(RNN(5).norms) == 1
+
+
+@pytest.mark.parametrize(("init", "gain"), [("he", 2), ("lecun", 1)])
+def test_initial_weights_have_the_variance_of_their_rule(init, gain):
+    model = MLP((300, 400, 10), init=init)
+    assert model.blocks[0][0].weight.std().item() == pytest.approx(math.sqrt(gain / 300), rel=0.01)
+    assert not model.blocks[0][0].bias.any()
+    conv = CNN((64, 64), init=init).blocks[1][0].weight
+    assert conv.std().item() == pytest.approx(math.sqrt(gain / (64 * 9)), rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (partial(MLP, (3,)), r"expected 2 widths or more, each at least 1, got \(3,\)"),
+        (partial(MLP, (3, 0, 2)), "expected 2 widths or more"),
+        (partial(MLP, norm="bn"), "expected norm none, batch, .*, got 'bn'"),
+        (partial(MLP, activation="gelu"), "expected activation relu, sigmoid, tanh, linear, got 'gelu'"),
+        (partial(MLP, init="xavier"), "expected init torch, he, lecun, got 'xavier'"),
+        (partial(CNN, ()), r"expected channels, each at least 1, got \(\)"),
+        (partial(RNN, place="output"), "expected place sum, input, got 'output'"),
+        (partial(Dropout, 1.0), "expected p of at least 0 and below 1, got 1.0"),
+    ],
+)
+def test_bad_choices_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+# Noise
+
+
+def test_dropout_keeps_the_mean_and_does_nothing_in_evaluation():
+    layer, x = Dropout(0.3), torch.ones(200, 500)
+    y = layer(x)
+    assert y.unique().tolist() == pytest.approx([0, 1 / 0.7])
+    assert y.mean().item() == pytest.approx(1, abs=0.01)
+    assert not torch.equal(y, layer(x))
+    assert layer.eval()(x) is x
+
+
+def test_noisy_batch_norm_shifts_each_unit_anew_at_each_step():
+    layer = Noisy(BatchNorm1d(3000))
+    x = torch.randn(64, 3000) * 5 + 7
+    s, m = layer.draw((64, 3000)).unbind(0)
+    assert m.mean(0).abs().max() < 0.6
+    assert m.mean(0).std().item() == pytest.approx(0.5 / math.sqrt(3), rel=0.05)  # U(-0.5, 0.5)
+    assert (m - m.mean(0)).std().item() == pytest.approx(0.1 / math.sqrt(3), rel=0.05)
+    assert s.mean().item() == pytest.approx(1.125, rel=0.01)  # U(1, 1.25)
+    assert (s - s.mean(0)).std().item() == pytest.approx(0.1, rel=0.05)
+    first, second = layer(x), layer(x)
+    assert (first.mean(0) - second.mean(0)).abs().mean() > 0.2  # of unit variance, so this is a shift
+    layer.eval()
+    torch.testing.assert_close(layer(x), layer.norm(x))
