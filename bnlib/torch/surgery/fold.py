@@ -104,7 +104,7 @@ def fold_batch_norm(
         ValueError: ``model`` is itself a batch norm, has hooks of its own, or cannot be traced.
         RuntimeError: the outputs for ``example_input`` differ by more than ``tolerance``.
 
-    Source: Jacob et al. (2017), equation 14; chapters 6 and 7 of this course.
+    Source: Jacob et al. (2017), section 3.2; chapters 6 and 7 of this course.
     """
     check_module(model)
     args = None if example_input is None else as_arguments(example_input)
@@ -206,10 +206,9 @@ def scale_channels(layer: Layer, weight: Tensor, scale: Tensor) -> Tensor:
 
 @contextmanager
 def repeatable(model: nn.Module) -> Iterator[None]:
-    """Draw the same random numbers in each such context, and leave those outside of it as they are."""
+    """Draw the same random numbers in each such context and after it."""
     devices = sorted({p.device.index for p in model.parameters() if p.is_cuda})
     with torch.random.fork_rng(devices), torch.no_grad():
-        torch.manual_seed(0)
         yield
 
 

@@ -75,7 +75,7 @@ def recompute_statistics(
         ValueError: the model has no batch norm that tracks statistics, or a lazy one that has not seen any
             input; ``loader`` is empty; a batch has a single value per channel; a statistic is not finite.
 
-    Source: Wu & Johnson (2021), section 3; Li et al. (2017); the merging of moments: Chan, Golub & LeVeque
+    Source: Wu & Johnson (2021), section 3; Li et al. (2016); the merging of moments: Chan, Golub & LeVeque
     (1979).
     """
     check_module(model)
