@@ -1,7 +1,11 @@
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import bnlib
 
 HEAVY = {"torch", "matplotlib", "ipywidgets", "triton", "pooch", "tqdm"}
 
@@ -27,3 +31,18 @@ def test_the_reference_loads_numpy_and_the_standard_library_only():
 @pytest.mark.parametrize("heavy", ["decimal", "json"])
 def test_a_loaded_module_is_seen(heavy):
     assert heavy in loaded_by(f"import {heavy}")
+
+
+def test_the_torch_backend_loads_neither_pages_nor_experiments():
+    new = loaded_by("import bnlib.torch, bnlib.torch.surgery")
+    assert "torch" in new
+    assert not new & {"matplotlib", "ipywidgets", "pooch"}
+
+
+@pytest.mark.parametrize("package", ["reference", "torch"])
+def test_nothing_imports_upward(package):
+    above = {"course", "exercises", "lab"} | ({"torch"} if package == "reference" else set())
+    folder = Path(bnlib.__file__).parent / package
+    for file in folder.rglob("*.py"):
+        named = set(re.findall(r"^\s*(?:from|import) bnlib\.(\w+)", file.read_text("utf-8"), re.MULTILINE))
+        assert not named & above, file
