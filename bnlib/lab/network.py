@@ -29,7 +29,8 @@ class Network:
     """A module and a loss, as functions without side effects.
 
     Args:
-        model: the module; its own weights are not used, its mode (training or evaluation) is.
+        model: the module; its own weights are not used, its mode (training or evaluation) is. No two of its
+            modules may share a weight.
         loss: a function of the outputs (N, K) and the targets (N,), averaged over the batch.
     """
 
@@ -47,7 +48,7 @@ class Network:
         """
         if not update:
             buffers = {name: b.clone() for name, b in buffers.items()}
-        y: Tensor = functional_call(self.model, (params, buffers), (x,))
+        y: Tensor = functional_call(self.model, (params, buffers), (x,), tie_weights=False)
         return y
 
     def batch_loss(

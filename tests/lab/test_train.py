@@ -235,8 +235,18 @@ def test_batches_are_epochs_of_whole_batches():
     epochs = [torch.cat([next(order) for _ in range(3)]) for _ in range(2)]
     assert all(len(set(e.tolist())) == 48 for e in epochs)
     assert not torch.equal(*epochs)
-    again = batch_order(5, 50, 16)
-    assert torch.equal(torch.cat([next(again) for _ in range(3)]), epochs[0])
+    expected = torch.randperm(50, generator=torch.Generator().manual_seed(5))[:48]
+    assert torch.equal(epochs[0], expected)
+
+
+def test_every_seed_has_noise_of_its_own_that_is_not_the_draw_of_its_batches():
+    def first(generator):
+        return torch.rand(3, generator=generator).tolist()
+
+    draws = [first(noise_generator(seed)) for seed in (0, 1, 2)]
+    draws += [first(torch.Generator().manual_seed(seed)) for seed in (0, 1, 2)]
+    assert len(set(map(tuple, draws))) == 6
+    assert first(noise_generator(1)) == draws[1]
 
 
 def test_the_bar_is_for_terminals_and_leaves_nothing(capsys):
