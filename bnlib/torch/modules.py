@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from bnlib.torch.arithmetic import wide_dtype
 from bnlib.torch.functional import batch_norm
 from bnlib.torch.validate import check_input, check_least_ndim
 
@@ -58,7 +59,7 @@ class Forward(nn.modules.batchnorm._BatchNorm):
         if self.training and self.track_running_stats and self.num_batches_tracked is not None:
             if self.momentum is None:
                 more = torch.arange(1, batches + 1, device=self.num_batches_tracked.device)
-                momentum = 1 / (self.num_batches_tracked + more).to(torch.get_default_dtype())
+                momentum = 1 / (self.num_batches_tracked + more).to(wide_dtype(more))
             self.num_batches_tracked.add_(batches)
         return momentum
 

@@ -10,6 +10,7 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 import bnlib.torch
 
 SHAPES = {1: (6, 3), 2: (4, 3, 5, 2), 3: (3, 3, 2, 3, 2)}
+MODES = pytest.mark.parametrize("mode", ["train", "eval"])
 DIMS = pytest.mark.parametrize("dim", SHAPES)
 OPTIONS = [
     {},
@@ -96,21 +97,26 @@ def test_a_lazy_layer_loads_a_state_dict_first():
     close(lazy(torch.full((1, 3, 1, 1), 3.0)), torch.full((1, 3, 1, 1), 3.0), rtol=1e-5, atol=1e-5)
 
 
+@MODES
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
-def test_copies_behave_alike(copied):
+def test_copies_behave_alike(copied, mode):
     ours, _ = pair(2)
     first, second = batches(2, n=2)
     ours(first)
+    getattr(ours, mode)()
     other = copied(ours)
+    assert other.training == (mode == "train")
     assert type(other) is type(ours)
     expected = copy.deepcopy(ours)(second)
     close(other(second), expected, rtol=0, atol=0)
 
 
-def test_a_replica_shares_parameters_and_computes_alike():
+@MODES
+def test_a_replica_shares_parameters_and_computes_alike(mode):
     ours, theirs = pair(2)
     x = batches(2)[0]
     for module in (ours, theirs):
+        getattr(module, mode)()
         replica = module._replicate_for_data_parallel()
         replica._parameters = {}  # a replica holds its parameters as plain tensors
         replica.weight, replica.bias = module.weight.detach().clone(), module.bias.detach().clone()
@@ -129,7 +135,7 @@ def test_an_input_of_the_wrong_rank_is_refused_as_by_torch_nn(dim):
         assert str(ours.value) == str(theirs.value)
 
 
-@pytest.mark.parametrize("mode", ["train", "eval"])
+@MODES
 @pytest.mark.parametrize("momentum", [0.1, None])
 def test_a_compiled_model_keeps_one_graph_and_updates_its_statistics(mode, momentum):
     torch.compiler.reset()
@@ -148,7 +154,7 @@ def test_a_compiled_model_keeps_one_graph_and_updates_its_statistics(mode, momen
 
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")  # raised by torch.export itself
-@pytest.mark.parametrize("mode", ["train", "eval"])
+@MODES
 def test_an_exported_model_updates_its_statistics_in_training_only(mode):
     model = nn.Sequential(nn.Conv2d(3, 4, 3), bnlib.torch.BatchNorm2d(4))
     getattr(model, mode)()
@@ -173,10 +179,13 @@ def test_a_model_cast_to_half_precision(dtype):
     close(ours.state_dict(), theirs.state_dict(), rtol=0.02, atol=0.02)
 
 
-def test_autocast_as_torch_nn():
+@MODES
+def test_autocast_as_torch_nn(mode):
     models = [nn.Sequential(nn.Linear(3, 3), module.BatchNorm1d(3)) for module in (bnlib.torch, nn)]
     models[1].load_state_dict(models[0].state_dict())
     x = batches(1)[0]
+    for model in models:
+        getattr(model, mode)()
     with torch.autocast("cpu", torch.bfloat16):
         ours, theirs = (m(x) for m in models)
     assert ours.dtype == theirs.dtype == torch.bfloat16
