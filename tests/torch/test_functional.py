@@ -114,6 +114,17 @@ def test_float32_is_accurate_for_large_means(shape, channels_last, mean):
         assert (got - want).norm() < 1e-5 * want.norm()
 
 
+def test_gradients_of_long_columns_keep_their_digits():
+    """PyTorch's kernel adds up the 65536 rows one by one, and is off by some 5e-6."""
+    generator = torch.Generator().manual_seed(5)
+    x, dy = torch.randn(65536, 8, generator=generator), torch.randn(65536, 8, generator=generator)
+    inputs, norm = (x, torch.ones(8), torch.zeros(8)), NORMS["batch"]
+    _, found = gradients(norm.ours, inputs, dy)
+    _, expected = gradients(norm.theirs, [t.double() for t in inputs], dy.double())
+    for got, want in zip(found, expected, strict=True):
+        assert (got - want).norm() < 1e-6 * want.norm()
+
+
 @pytest.mark.parametrize("name", NORMS)
 def test_every_norm_is_accurate_for_large_means(name):
     norm = NORMS[name]
