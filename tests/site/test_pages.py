@@ -63,9 +63,11 @@ def test_mathematics_is_typeset_and_no_markup_shows(view: Any) -> None:
     assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
     # A screen reader reads the formula from its MathML.
     assert page.locator("mjx-container").count() == page.locator("mjx-assistive-mml").count()
+    # In a signature, and where its parameters are listed, ** is Python.
     text = page.evaluate(
         """() => { const copy = document.querySelector('main').cloneNode(true);
-        copy.querySelectorAll('pre, code, script, style, noscript, mjx-container').forEach((e) => e.remove());
+        const skipped = 'pre, code, script, style, noscript, mjx-container, dt.sig, dl.py strong';
+        copy.querySelectorAll(skipped).forEach((e) => e.remove());
         return copy.textContent; }"""
     )
     markup = r".{0,30}(?:\$|\\[a-zA-Z(\[]|\*\*|```|:::|</?[a-z]+|\{[a-z:]+\}`|\[[^\]]*\]\().{0,30}"
