@@ -16,7 +16,7 @@ AT_ONCE = 16
 def batch_moments(values: Tensor, batch_size: int, draws: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Return mean and biased variance of random batches, drawn with replacement.
 
-    ``Var(mean) = sigma**2 / m`` and ``E(variance) = (1 - 1/m) * sigma**2`` for values of variance ``sigma**2``.
+    ``Var(mean) = sigma**2 / m`` and ``E(variance) = (1 - 1/m) * sigma**2``, if ``sigma**2`` is that of a value.
 
     Args:
         values: shape (N, ...), one entry for each image.
