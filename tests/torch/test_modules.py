@@ -60,6 +60,17 @@ def test_training_then_evaluation_is_that_of_torch_nn(dim, options):
     close(ours.state_dict(), theirs.state_dict(), rtol=1e-5, atol=1e-5)
 
 
+@MODES
+def test_tracking_that_is_switched_off_later_updates_nothing(mode):
+    ours, theirs = pair(2)
+    x = batches(2)[1]
+    for module in (ours, theirs):
+        module.track_running_stats = False
+        getattr(module, mode)()
+    close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)
+    close(ours.state_dict(), layer(nn, 2).state_dict() | dict(theirs.named_parameters()), rtol=0, atol=0)
+
+
 @DIMS
 def test_state_dicts_load_both_ways(dim):
     ours, theirs = pair(dim)

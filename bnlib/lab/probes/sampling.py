@@ -16,7 +16,8 @@ AT_ONCE = 16
 def batch_moments(values: Tensor, batch_size: int, draws: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Return mean and biased variance of random batches, drawn with replacement.
 
-    ``Var(mean) = sigma**2 / m`` and ``E(variance) = (1 - 1/m) * sigma**2``, if ``sigma**2`` is that of a value.
+    ``Var(mean) = sigma**2 / m`` and ``E(variance) = (1 - 1/m) * sigma**2``, where ``sigma**2`` is the
+    variance of the values.
 
     Args:
         values: shape (N, ...), one entry for each image.
