@@ -35,9 +35,7 @@ from bnlib.torch.arithmetic import (
     wide_dtype,
 )
 
-BYTES_PER_THREAD = (
-    1 << 19
-)  # of a block, which with its two buffers fits the second-level cache of most processors
+BYTES_PER_THREAD = 1 << 20  # of a block: smaller ones cost more in calls than the cache saves
 
 
 class Blocks:
