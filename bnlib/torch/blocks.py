@@ -78,10 +78,14 @@ def statistics_of(x: Tensor, axes: Axes, center: bool, blocks: Blocks) -> Statis
     """
 
     def one_pass(shift: Tensor | None) -> Statistics:
-        parts = [
-            power_sums(subtract(x[block], shift, scratch.first), axes, scratch) for block, scratch in blocks
-        ]
-        return conclude(shift, total(parts), count(x, axes), center)
+        sums = native.power_sums(x, axes) if shift is None and x.numel() >= native.LEAST_VALUES else None
+        if sums is None:
+            parts = (
+                power_sums(subtract(x[block], shift, scratch.first), axes, scratch)
+                for block, scratch in blocks
+            )
+            sums = total(list(parts))
+        return conclude(shift, sums, count(x, axes), center)
 
     if x.device.type != "cpu":
         return one_pass(x.mean(axes, keepdim=True, dtype=compute_dtype(x.dtype)) if center else None)
