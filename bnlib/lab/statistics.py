@@ -1,5 +1,6 @@
 """What several seeds say together."""
 
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ class Interval(NamedTuple):
         return f"{self.mean:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
 
 
+@np.errstate(invalid="ignore", over="ignore")
 def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> Interval:
     """Compute the mean of independent measurements and its confidence interval by Student's t.
 
@@ -31,9 +33,10 @@ def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> Inter
         confidence: the share of such intervals that cover the true mean, between 0 and 1.
 
     Returns:
-        The mean and the two bounds. All are NaN where a value is.
+        The mean and the two bounds. All are NaN where a value is; the bounds are where one is infinite.
 
     Raises:
+        TypeError: ``values`` are no real numbers.
         ValueError: fewer than two values, more than one axis, or ``confidence`` outside (0, 1).
 
     Source: Student (1908), "The probable error of a mean", doi:10.2307/2331554.
@@ -44,6 +47,7 @@ def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> Inter
     return Interval(mean, mean - half, mean + half)
 
 
+@np.errstate(invalid="ignore", over="ignore")
 def bootstrap_interval(
     values: Sequence[float], *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> Interval:
@@ -60,10 +64,11 @@ def bootstrap_interval(
         seed: of the draws.
 
     Returns:
-        The mean and the two bounds. All are NaN where a value is.
+        The mean and the two bounds. All are NaN where a value is; the bounds are where the correction fails,
+        as for values so far apart that one alone decides.
 
     Raises:
-        ValueError: as ``mean_interval``.
+        TypeError, ValueError: as ``mean_interval``.
 
     Source: Efron (1987), "Better bootstrap confidence intervals", doi:10.1080/01621459.1987.10478410.
     """
@@ -72,12 +77,15 @@ def bootstrap_interval(
     if not np.isfinite(x).all() or (x == x[0]).all():
         return Interval(mean, mean, mean)
     rng = np.random.default_rng(seed)
-    found = stats.bootstrap(
-        (x,), np.mean, confidence_level=confidence, n_resamples=resamples, rng=rng
-    ).confidence_interval
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        found = stats.bootstrap(
+            (x,), np.mean, confidence_level=confidence, n_resamples=resamples, rng=rng
+        ).confidence_interval
     return Interval(mean, float(found.low), float(found.high))
 
 
+@np.errstate(invalid="ignore")
 def paired_difference(
     first: Sequence[float], second: Sequence[float], *, confidence: float = 0.95
 ) -> Interval:
@@ -91,17 +99,25 @@ def paired_difference(
         confidence: as for ``mean_interval``.
 
     Raises:
-        ValueError: the two differ in length, or as ``mean_interval``.
+        TypeError, ValueError: the two differ in length, or as ``mean_interval``.
     """
-    a, b = (np.asarray(v, dtype=np.float64) for v in (first, second))
+    a, b = (_numbers(v) for v in (first, second))
     if a.shape != b.shape:
         raise ValueError(f"expected as many values in both, got shapes {a.shape} and {b.shape}")
     return mean_interval(a - b, confidence=confidence)  # type: ignore[arg-type]
 
 
+def _numbers(values: Sequence[float]) -> npt.NDArray[np.float64]:
+    """Return the values as an array of float64; raise TypeError unless they are real numbers."""
+    x = np.asarray(values)
+    if x.dtype.kind not in "fiu":
+        raise TypeError(f"expected a sequence of real numbers, got {type(values).__name__} of {x.dtype}")
+    return x.astype(np.float64)
+
+
 def _row(values: Sequence[float], confidence: float) -> npt.NDArray[np.float64]:
     """Return the values as an array; raise ValueError unless they are two or more in one row."""
-    x = np.asarray(values, dtype=np.float64)
+    x = _numbers(values)
     if x.ndim != 1 or len(x) < 2:
         raise ValueError(f"expected at least two values in one row, got shape {x.shape}")
     if not 0 < confidence < 1:

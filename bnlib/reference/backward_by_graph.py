@@ -23,7 +23,8 @@ def batch_norm_backward_by_graph(
     ``dmu = -sum(dx_hat) / sqrt(var + eps) - 2 * dvar * sum(x - mu) / m``,
     ``dx = dx_hat / sqrt(var + eps) + 2 * dvar * (x - mu) / m + dmu / m``
 
-    Args, returns and raises: as ``batch_norm_backward``, which gives the same numbers.
+    Args, Returns, Raises:
+        As ``batch_norm_backward``, which gives the same numbers.
 
     Source: Ioffe & Szegedy (2015), section 3, the six equations after Algorithm 1.
     """
@@ -71,7 +72,8 @@ def batch_norm_backward_detached(
     The gradients of weight and bias are right. That of ``x`` keeps two components that the true one has
     not: its mean, and its part along ``x_hat``. A step along them changes ``x``, and not the output.
 
-    Args, returns and raises: as ``batch_norm_backward``.
+    Args, Returns, Raises:
+        As ``batch_norm_backward``.
 
     Source: Ioffe & Szegedy (2015), section 2, describe the mistake and its runaway bias.
     """

@@ -19,8 +19,10 @@ from bnlib.reference.validate import (
     Floating,
     check_array,
     check_ghost_batch_size,
+    check_integer,
     check_like,
     check_more_than_one,
+    check_type,
 )
 
 
@@ -37,9 +39,10 @@ def count_ghost_batches(num_samples: int, ghost_batch_size: int) -> int:
         k, which is 1 for a batch of fewer than ``2 * ghost_batch_size`` samples.
 
     Raises:
-        TypeError: ``ghost_batch_size`` is not an integer.
-        ValueError: ``ghost_batch_size`` is less than 1.
+        TypeError: one of the two is not an integer.
+        ValueError: ``num_samples`` is negative, or ``ghost_batch_size`` less than 1.
     """
+    check_integer("num_samples", num_samples, 0)
     check_ghost_batch_size(ghost_batch_size)
     return max(1, num_samples // ghost_batch_size)
 
@@ -163,11 +166,12 @@ def update_by_ghost_batches(
         New statistics, of the dtype of these.
 
     Raises:
-        TypeError, ValueError: as ``RunningStatistics.update``, with ``ghost_batch_size`` as in
-            ``ghost_batch_norm``.
+        TypeError, ValueError: ``running`` is of another type, or as ``RunningStatistics.update``, with
+            ``ghost_batch_size`` as in ``ghost_batch_norm``.
 
     Source: Hoffer, Hubara & Soudry (2017), Algorithm 1; variance and momentum are those of PyTorch.
     """
+    check_type("running", running, RunningStatistics)
     for part in checked_ghost_batches(x, ghost_batch_size):
         running = running.update(x[part], momentum)
     return running

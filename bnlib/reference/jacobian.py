@@ -10,12 +10,13 @@ import numpy as np
 from bnlib.reference.backward import normalize_backward
 from bnlib.reference.closed_form import standardize
 from bnlib.reference.double_backward import normalize_double_backward
-from bnlib.reference.validate import Floating, check_array, check_like, check_more_than_one
+from bnlib.reference.validate import Floating, check_array, check_like, check_more_than_one, check_number
 
 
-def _check_feature(x: Floating) -> None:
-    """Raise unless ``x`` is a floating vector of 2 values or more."""
+def _check_feature(x: Floating, weight: float = 1.0) -> None:
+    """Raise unless ``x`` is a floating vector of 2 values or more, and ``weight`` a number."""
     check_array(x)
+    check_number("weight", weight)
     if x.ndim != 1:
         raise ValueError(f"expected one feature of shape (m,), got {x.shape}")
     check_more_than_one(x.shape, (0,), "feature")
@@ -68,11 +69,12 @@ def jacobian(x: Floating, *, weight: float = 1.0, eps: float = 1e-5) -> Floating
         Shape (m, m), of the dtype of ``x``.
 
     Raises:
-        TypeError: ``x`` is not a floating NumPy array.
+        TypeError: ``x`` is not a floating NumPy array, or ``weight`` no number.
         ValueError: ``x`` is not a vector of 2 values or more; ``eps`` is negative or not finite.
 
     Source: the equations of Ioffe & Szegedy (2015), section 3, as one matrix.
     """
+    _check_feature(x, weight)
     projection, inv_std = _project(x, eps)
     return (weight * inv_std * projection).astype(x.dtype, copy=False)
 
@@ -92,7 +94,7 @@ def vjp(x: Floating, dy: Floating, *, weight: float = 1.0, eps: float = 1e-5) ->
     Raises:
         TypeError, ValueError: as ``jacobian``; ``dy`` is not of the shape of ``x``.
     """
-    _check_feature(x)
+    _check_feature(x, weight)
     return weight * normalize_backward(dy, x, 0, eps=eps)
 
 
@@ -140,6 +142,6 @@ def hessian_vector_product(
     Raises:
         TypeError, ValueError: as ``jacobian``; ``dy`` or ``v`` is not of the shape of ``x``.
     """
-    _check_feature(x)
+    _check_feature(x, weight)
     check_like("v", v, x)
     return weight * normalize_double_backward(v, dy, x, 0, eps=eps)[1]

@@ -12,7 +12,15 @@ import numpy as np
 
 from bnlib.reference.buffer import short_buffer
 from bnlib.reference.sums import sum_product
-from bnlib.reference.validate import Axes, Floating, check_array, check_axes, check_ndim, check_parameter
+from bnlib.reference.validate import (
+    Axes,
+    Floating,
+    check_array,
+    check_axes,
+    check_integer,
+    check_ndim,
+    check_parameter,
+)
 
 
 def batch_norm_axes(ndim: int) -> tuple[int, ...]:
@@ -27,8 +35,10 @@ def batch_norm_axes(ndim: int) -> tuple[int, ...]:
         The reduced axes, in increasing order.
 
     Raises:
+        TypeError: ``ndim`` is not an integer.
         ValueError: ``ndim`` is less than 2.
     """
+    check_integer("ndim", ndim, 0)
     check_ndim(ndim, 2, "(N, C, ...)")
     return (0, *range(2, ndim))
 

@@ -22,6 +22,7 @@ Parameters = dict[str, Floating]
 Activation = Literal["relu", "sigmoid", "tanh"]
 
 
+@np.errstate(invalid="ignore")
 def softmax_cross_entropy(logits: Floating, labels: NDArray[np.integer[Any]]) -> tuple[float, Floating]:
     """Compute the mean cross-entropy of the softmax of ``logits``, and its gradient.
 
@@ -32,7 +33,8 @@ def softmax_cross_entropy(logits: Floating, labels: NDArray[np.integer[Any]]) ->
         labels: integers 0 to K - 1, shape (N,).
 
     Returns:
-        The loss, and its gradient, of the shape and dtype of ``logits``.
+        The loss, and its gradient, of the shape and dtype of ``logits``. NaN in a sample, an infinity, or
+        nothing but minus infinities make its gradient and the loss NaN.
 
     Raises:
         TypeError: ``logits`` is not a floating NumPy array, or ``labels`` not one of integers.

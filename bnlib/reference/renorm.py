@@ -31,6 +31,7 @@ from bnlib.reference.validate import (
     check_more_than_one,
     check_parameter,
     check_renorm_bounds,
+    check_type,
 )
 
 
@@ -252,10 +253,12 @@ def update_renorm(
         New statistics, of the dtype of these.
 
     Raises:
-        TypeError, ValueError: as ``RunningStatistics.update``, or ``eps`` is negative or not finite.
+        TypeError, ValueError: ``running`` is of another type, ``eps`` is negative or not finite, or as
+            ``RunningStatistics.update``.
 
     Source: Ioffe (2017), Algorithm 1; ``momentum`` is its alpha.
     """
+    check_type("running", running, RunningStatistics)
     mu_batch, sigma_batch = batch_statistics(x, eps)
     check_parameter("running mean", running.mean, (1,), x.shape)
     weight = 1 / (running.count + 1) if momentum is None else momentum

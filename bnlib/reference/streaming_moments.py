@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bnlib.reference.moments import center, mean_square
-from bnlib.reference.validate import Axes, Floating, check_array, check_axes
+from bnlib.reference.validate import Axes, Floating, check_array, check_axes, check_type
 
 
 class Moments(NamedTuple):
@@ -86,7 +86,7 @@ def welford(values: Floating, initial: Moments | None = None) -> Moments:
         Moments, each of shape (...): float32 for float16 and float32 input, float64 for float64 input.
 
     Raises:
-        TypeError: ``values`` is not a floating NumPy array.
+        TypeError: ``values`` is not a floating NumPy array, or ``initial`` is not of type Moments.
         ValueError: ``values`` has no axis, or ``initial`` is of another shape.
 
     Source: Welford (1962), "Note on a method for calculating corrected sums of squares and products".
@@ -95,6 +95,8 @@ def welford(values: Floating, initial: Moments | None = None) -> Moments:
     if values.ndim < 1:
         raise ValueError("expected values of shape (m, ...), got ()")
     shape, dtype = values.shape[1:], np.result_type(values.dtype, np.float32)
+    if initial is not None:
+        check_type("initial", initial, Moments)
     if initial is not None and initial.mean.shape != shape:
         raise ValueError(f"expected initial moments of shape {shape}, got {initial.mean.shape}")
     count = 0 if initial is None else initial.count
@@ -128,11 +130,14 @@ def merge(a: Moments, b: Moments) -> Moments:
         Moments of the same shape.
 
     Raises:
+        TypeError: one of the two is not of type Moments.
         ValueError: the shapes differ.
 
     Source: Chan, Golub & LeVeque (1979), "Updating formulae and a pairwise algorithm for computing
     sample variances".
     """
+    check_type("a", a, Moments)
+    check_type("b", b, Moments)
     if a.mean.shape != b.mean.shape:
         raise ValueError(f"expected moments of one shape, got {a.mean.shape} and {b.mean.shape}")
     if not a.count or not b.count:
@@ -155,8 +160,12 @@ def merge_all(parts: Sequence[Moments]) -> Moments:
         Moments of the same shape.
 
     Raises:
+        TypeError: ``parts`` is no sequence of Moments.
         ValueError: there are no parts, or their shapes differ.
     """
+    check_type("parts", parts, Sequence)
+    for part in parts:
+        check_type("a part", part, Moments)
     if not parts:
         raise ValueError("expected at least one part to merge, got none")
     while len(parts) > 1:

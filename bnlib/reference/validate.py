@@ -38,18 +38,41 @@ def check_like(name: str, value: Floating, x: Floating) -> None:
         raise ValueError(f"expected {name} of the shape of x, {x.shape}, got {value.shape}")
 
 
+def check_type(name: str, value: object, expected: type) -> None:
+    """Raise TypeError unless ``value`` is of the class ``expected``."""
+    if not isinstance(value, expected):
+        raise TypeError(f"expected {name} to be of type {expected.__name__}, got {type(value).__name__}")
+
+
+def check_number(name: str, value: object) -> None:
+    """Raise TypeError unless ``value`` is a real number."""
+    if not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"expected {name} to be a number, got {type(value).__name__}")
+
+
+def check_integer(name: str, value: object, least: int | None = None) -> None:
+    """Raise ValueError unless ``value`` is at least ``least``, TypeError if it is no integer."""
+    if not isinstance(value, (int, np.integer)):
+        raise TypeError(f"expected {name} to be an integer, got {type(value).__name__}")
+    if least is not None and value < least:
+        raise ValueError(f"expected {name} to be at least {least}, got {value}")
+
+
+def check_not_negative(name: str, value: float) -> None:
+    """Raise ValueError unless ``value`` is finite and not negative, TypeError if it is no number."""
+    check_number(name, value)
+    if not 0 <= value < math.inf:
+        raise ValueError(f"expected {name} to be finite and at least 0, got {value}")
+
+
 def check_eps(eps: float) -> None:
     """Raise ValueError unless ``eps`` is finite and not negative, TypeError if it is no number."""
-    if not isinstance(eps, (int, float, np.integer, np.floating)):
-        raise TypeError(f"expected eps to be a number, got {type(eps).__name__}")
-    if not 0 <= eps < math.inf:
-        raise ValueError(f"expected eps to be finite and at least 0, got {eps}")
+    check_not_negative("eps", eps)
 
 
 def check_momentum(momentum: float) -> None:
     """Raise ValueError unless ``momentum`` is between 0 and 1, TypeError if it is no number."""
-    if not isinstance(momentum, (int, float, np.integer, np.floating)):
-        raise TypeError(f"expected momentum to be a number, got {type(momentum).__name__}")
+    check_number("momentum", momentum)
     if not 0 <= momentum <= 1:
         raise ValueError(f"expected momentum between 0 and 1, got {momentum}")
 
@@ -57,10 +80,14 @@ def check_momentum(momentum: float) -> None:
 def check_axes(axes: Axes, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return ``axes`` as a sorted tuple of non-negative integers, or raise ValueError.
 
-    The axes must lie in ``shape``, differ from one another, and span at least one value.
+    The axes must lie in ``shape``, differ from one another, and span at least one value. Raise TypeError if
+    one is no integer.
     """
     ndim = len(shape)
-    given = tuple(index(a) for a in axes) if isinstance(axes, Sequence) else (index(axes),)
+    try:
+        given = tuple(index(a) for a in axes) if isinstance(axes, Sequence) else (index(axes),)
+    except TypeError:
+        raise TypeError(f"expected an axis or a sequence of axes, which are integers, got {axes!r}") from None
     if any(not -ndim <= a < ndim for a in given):
         raise ValueError(f"expected axes between {-ndim} and {ndim - 1} for shape {shape}, got {given}")
     found = tuple(sorted(a % ndim for a in given))
@@ -119,21 +146,21 @@ def check_broadcast(name: str, p: Floating | None, shape: tuple[int, ...]) -> No
 
 
 def check_groups(num_groups: int, channels: int) -> None:
-    """Raise ValueError unless ``num_groups`` is positive and divides ``channels``."""
-    if index(num_groups) < 1 or channels % num_groups:
+    """Raise ValueError unless ``num_groups`` is positive and divides ``channels``, TypeError if no number."""
+    check_integer("num_groups", num_groups)
+    if num_groups < 1 or channels % num_groups:
         raise ValueError(f"expected num_groups to divide the {channels} channels, got {num_groups}")
 
 
 def check_ghost_batch_size(ghost_batch_size: int) -> None:
     """Raise ValueError unless ``ghost_batch_size`` is at least 1, TypeError if it is no integer."""
-    if not isinstance(ghost_batch_size, (int, np.integer)):
-        raise TypeError(f"expected ghost_batch_size to be an integer, got {type(ghost_batch_size).__name__}")
-    if ghost_batch_size < 1:
-        raise ValueError(f"expected ghost_batch_size to be at least 1, got {ghost_batch_size}")
+    check_integer("ghost_batch_size", ghost_batch_size, 1)
 
 
 def check_renorm_bounds(r_max: float, d_max: float) -> None:
-    """Raise ValueError unless ``r_max`` is at least 1 and ``d_max`` at least 0."""
+    """Raise ValueError unless ``r_max`` is at least 1 and ``d_max`` at least 0, TypeError if no numbers."""
+    check_number("r_max", r_max)
+    check_number("d_max", d_max)
     if not r_max >= 1:
         raise ValueError(f"expected r_max to be at least 1, got {r_max}")
     if not d_max >= 0:

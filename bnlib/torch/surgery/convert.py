@@ -96,7 +96,7 @@ def convert(model: nn.Module, to: Literal["bnlib", "torch"] = "bnlib", inplace: 
         ValueError: ``to`` is another word.
     """
     check_module(model)
-    if to not in EXCHANGES:
+    if to not in tuple(EXCHANGES):
         raise ValueError(f"expected to to be 'bnlib' or 'torch', got {to!r}")
     exchange = EXCHANGES[to]
     model = model if inplace else copy_model(model)

@@ -12,6 +12,7 @@ from torch.fx.node import map_aggregate
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from bnlib.reference.validate import check_not_negative
 from bnlib.torch.arithmetic import wide_dtype
 from bnlib.torch.surgery.copying import copy_model
 from bnlib.torch.surgery.obstacles import Layer, ObstacleError, find_pair
@@ -100,18 +101,27 @@ def fold_batch_norm(
         what was folded; and what was not.
 
     Raises:
-        TypeError: ``model`` is not a module; ``example_input`` is neither a tensor nor a tuple.
-        ValueError: ``model`` is itself a batch norm, has hooks of its own, or cannot be traced.
+        TypeError: ``model`` is not a module; ``example_input`` is neither a tensor nor a tuple; ``tolerance``
+            is no number.
+        ValueError: ``model`` is itself a batch norm, has hooks of its own, cannot be traced, or fails for
+            ``example_input``; ``tolerance`` is negative or not finite.
         RuntimeError: the outputs for ``example_input`` differ by more than ``tolerance``.
 
     Source: Jacob et al. (2017), section 3.2; chapters 6 and 7 of this course.
     """
     check_module(model)
+    if tolerance is not None:
+        check_not_negative("tolerance", tolerance)
     args = None if example_input is None else as_arguments(example_input)
     root = copy_model(model)
     graph = trace(root)
     if args is not None:
-        before = run(model, args)
+        try:
+            before = run(model, args)
+        except Exception as error:
+            raise ValueError(
+                f"expected example_input that model takes, got an error from it: {error}"
+            ) from error
         store_shapes(root, graph, args)
     folded, refused = fold_all(root, graph)
     result = fx.GraphModule(root, graph, type(model).__name__)
