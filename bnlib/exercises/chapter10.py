@@ -136,7 +136,7 @@ def squared_norm(x: np.ndarray, dy: np.ndarray, gamma: float) -> float:
     ],
     hints=[
         "Which directions does the projector take to zero?",
-        "dy must be a multiple of the vector of ones plus a multiple of x̂. Which of them sets its mean, which "
+        "dy must be a multiple of the vector of ones plus one of x̂. Which of them sets its mean, which "
         "its standard deviation?",
     ],
     explanation="""
