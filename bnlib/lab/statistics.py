@@ -99,6 +99,29 @@ def paired_difference(
     return mean_interval(a - b, confidence=confidence)  # type: ignore[arg-type]
 
 
+def paired_ratio(first: Sequence[float], second: Sequence[float], *, confidence: float = 0.95) -> Interval:
+    """Compute the geometric mean of ``first / second`` over shared seeds, and its interval.
+
+    The exponential of ``paired_difference`` of the logarithms, so that a ratio and its inverse count alike.
+
+    Args:
+        first: shape (n,), n at least 2, above 0. A pair with a NaN, that of a run that diverged, is left out.
+        second: shape (n,), of the same seeds in the same order, likewise.
+        confidence: as for ``mean_interval``.
+
+    Raises:
+        ValueError: a value is 0 or less, the two differ in length, or fewer than two pairs are left.
+    """
+    a, b = (np.asarray(v, dtype=np.float64) for v in (first, second))
+    if a.shape != b.shape:
+        raise ValueError(f"expected as many values in both, got shapes {a.shape} and {b.shape}")
+    if (a <= 0).any() or (b <= 0).any():
+        raise ValueError(f"expected values above 0, got {np.nanmin([a, b]):g}")
+    complete = ~np.isnan(a) & ~np.isnan(b)
+    logs = (np.log(v[complete]).tolist() for v in (a, b))
+    return Interval(*np.exp(paired_difference(*logs, confidence=confidence)).tolist())
+
+
 def _row(values: Sequence[float], confidence: float) -> npt.NDArray[np.float64]:
     """Return the values as an array; raise ValueError unless they are two or more in one row."""
     x = np.asarray(values, dtype=np.float64)

@@ -180,6 +180,21 @@ def test_relative_steps_along_a_quadratic_loss():
         assert relative.item() == pytest.approx(change.item() / g.norm().item())
 
 
+def test_relative_step_is_the_way_in_relative_weights():
+    """Taking the step that the other probe probes, at its own r, gives the loss that it found there."""
+    network = Network(Chain(4, 3, 2).double(), mse)
+    x, y = normal(30, 4), normal(30, 2, seed=1)
+    moment = moment_of(network, x, y)
+    w, g = moment.params, moment.gradient
+    there = {n: w[n] - 0.1 * w[n].square().sum() * g[n] for n in w}
+    stepped = moment._replace(next_params=there)
+    r = probes.relative_step(network, stepped).item()
+    ((loss, _, _),) = probes.along_relative_gradient(network, moment, [r])
+    assert loss.item() == pytest.approx(network.batch_loss(there, moment.buffers, x, y).item())
+    only = probes.relative_step(network, stepped, ["blocks.1.weight"]).item()
+    assert only == pytest.approx(0.1 * (w["blocks.1.weight"].norm() * g["blocks.1.weight"].norm()).item())
+
+
 def test_relative_steps_do_not_see_the_scale_of_weights():
     """With BN any scale, without it factors of two layers that cancel, give the same function."""
     x, y = normal(20, 6), torch.arange(20) % 3
@@ -336,6 +351,7 @@ def test_all_probes_run_in_a_training_of_any_model(make):
         "relative": partial(probes.along_relative_gradient, fractions=[0.1, 0.2]),
         "sphere": probes.steps_on_sphere,
         "norms": probes.gradient_norms,
+        "step": probes.relative_step,
     }
     runs = train(
         make, data, steps=3, batch_size=20, seeds=[0, 1], settings=grid(lr=[0.1, 0.2, 0.3]),

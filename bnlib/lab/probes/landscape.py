@@ -11,7 +11,7 @@ from bnlib.lab.network import Network
 from bnlib.lab.probes.places import weight_names
 from bnlib.lab.train import Moment
 
-__all__ = ["along_gradient", "along_relative_gradient"]
+__all__ = ["along_gradient", "along_relative_gradient", "relative_step"]
 
 
 def along_gradient(network: Network, moment: Moment, distances: Sequence[float | Tensor]) -> Tensor:
@@ -72,6 +72,24 @@ def along_relative_gradient(
         change = length(size[n] * (g_there[n] - g[n]) for n in names)
         rows.append(torch.stack([loss, change, change / norm]))
     return torch.stack(rows)
+
+
+def relative_step(network: Network, moment: Moment, names: Sequence[str] | None = None) -> Tensor:
+    """Measure the way of the step in units of the norms of the weights: r of ``along_relative_gradient``.
+
+    ``sqrt(sum_l(||w'_l - w_l||**2 / ||w_l||**2))``
+
+    Args:
+        network: the network.
+        moment: the step.
+        names: of the weights that count; None is those of all linear maps and convolutions.
+
+    Returns:
+        A number.
+    """
+    names = weight_names(network) if names is None else names
+    w, after = moment.params, moment.next_params
+    return length((after[n] - w[n]) / w[n].norm() for n in names)
 
 
 def length(parts: Iterable[Tensor]) -> Tensor:
