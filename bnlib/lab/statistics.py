@@ -9,6 +9,9 @@ import numpy.typing as npt
 from scipy import stats
 
 
+Row = npt.NDArray[np.float64]
+
+
 class Interval(NamedTuple):
     """Hold a mean with the bounds of its confidence interval."""
 
@@ -101,13 +104,33 @@ def paired_difference(
     Raises:
         TypeError, ValueError: the two differ in length, or as ``mean_interval``.
     """
-    a, b = (_numbers(v) for v in (first, second))
-    if a.shape != b.shape:
-        raise ValueError(f"expected as many values in both, got shapes {a.shape} and {b.shape}")
+    a, b = _pair(first, second)
     return mean_interval(a - b, confidence=confidence)  # type: ignore[arg-type]
 
 
-def _numbers(values: Sequence[float]) -> npt.NDArray[np.float64]:
+def paired_ratio(first: Sequence[float], second: Sequence[float], *, confidence: float = 0.95) -> Interval:
+    """Compute the geometric mean of ``first / second`` over shared seeds, and its interval.
+
+    The exponential of ``paired_difference`` of the logarithms, so that a ratio and its inverse count alike.
+
+    Args:
+        first: shape (n,), n at least 2, above 0. A pair with a NaN, that of a run that diverged, is left out.
+        second: shape (n,), of the same seeds in the same order, likewise.
+        confidence: as for ``mean_interval``.
+
+    Raises:
+        TypeError: as ``mean_interval``.
+        ValueError: a value is 0 or less, the two differ in length, or fewer than two pairs are left.
+    """
+    a, b = _pair(first, second)
+    if (a <= 0).any() or (b <= 0).any():
+        raise ValueError(f"expected values above 0, got {np.nanmin([a, b]):g}")
+    complete = ~np.isnan(a) & ~np.isnan(b)
+    logs = (np.log(v[complete]).tolist() for v in (a, b))
+    return Interval(*np.exp(paired_difference(*logs, confidence=confidence)).tolist())
+
+
+def _numbers(values: Sequence[float]) -> Row:
     """Return the values as an array of float64; raise TypeError unless they are real numbers."""
     x = np.asarray(values)
     if x.dtype.kind not in "fiu":
@@ -115,7 +138,15 @@ def _numbers(values: Sequence[float]) -> npt.NDArray[np.float64]:
     return x.astype(np.float64)
 
 
-def _row(values: Sequence[float], confidence: float) -> npt.NDArray[np.float64]:
+def _pair(first: Sequence[float], second: Sequence[float]) -> tuple[Row, Row]:
+    """Return both as arrays; raise ValueError unless they are of one shape."""
+    a, b = _numbers(first), _numbers(second)
+    if a.shape != b.shape:
+        raise ValueError(f"expected as many values in both, got shapes {a.shape} and {b.shape}")
+    return a, b
+
+
+def _row(values: Sequence[float], confidence: float) -> Row:
     """Return the values as an array; raise ValueError unless they are two or more in one row."""
     x = _numbers(values)
     if x.ndim != 1 or len(x) < 2:

@@ -143,6 +143,7 @@ def of_results() -> dict[str, Callable[[], dict[str, Any]]]:
         "mean_interval": made(values=partial(array, N)),
         "bootstrap_interval": made(values=partial(array, N)),
         "paired_difference": made(first=partial(array, N), second=partial(array, N)),
+        "paired_ratio": made(first=partial(array, N, positive=True), second=partial(array, N, positive=True)),
     }
 
 

@@ -45,6 +45,24 @@ def images_instance_norm(x, gamma, beta, eps):
     return y
 
 
+def norm_of_uncentred(x, dy, gamma):
+    """Leave the vector of ones out."""
+    x_hat = reference.normalize(x, 0, eps=0.0)
+    return gamma**2 / np.var(x) * np.sum((dy - x_hat * np.mean(x_hat * dy)) ** 2)
+
+
+def range_of_unit_steps(H, w, steps):
+    unit = H @ w / np.sqrt(np.sum((H @ w) ** 2))
+    return np.ptp([(w - d * unit) @ H @ (w - d * unit) / 2 for d in [0, *steps]])
+
+
+def step_by_layer(W, V, dW, dV, r):
+    def step(w, g):
+        return w - r * np.linalg.norm(w) * g / np.linalg.norm(g)
+
+    return step(W, dW), step(V, dV)
+
+
 BY_HAND = [
     ("1.1", lambda x: (x - np.mean(x)) / np.std(x), ("one mean for all",)),
     ("1.1", lambda x: ((x.T - x.mean(1)) / x.std(1)).T, ("wrong axis",)),
@@ -81,6 +99,11 @@ BY_HAND = [
     ("2.4", lambda x, eps: (x.mean(0), np.sqrt(x.var(0) + eps)), ("swapped",)),
     ("2.4", lambda x, eps: (1 / np.sqrt(np.var(x, 0) + eps), x.mean(0)), ("inverse",)),
     ("2.5", 1e-3, ("divided twice",)),
+    ("10.1", norm_of_uncentred, ("no mean term",)),
+    ("10.2", lambda x, mean, std: mean + std * (x - x.mean()) / x.std(ddof=1), ("n - 1",)),
+    ("10.3", range_of_unit_steps, ("unit gradient",)),
+    ("10.4", step_by_layer, ("each by itself",)),
+    ("10.5", 10**-1, ("gradient",)),
 ]
 
 

@@ -163,6 +163,59 @@ def test_a_quadratic_loss_has_a_known_landscape():
         assert beta.item() == pytest.approx(((hessian @ g).norm() / g.norm()).item())
 
 
+def test_relative_steps_along_a_quadratic_loss():
+    network = Network(Chain(4, 1).double(), mse)
+    x, y = normal(30, 4), normal(30, 1, seed=1)
+    moment = moment_of(network, x, y)
+    size = moment.params["blocks.0.weight"].norm()
+    hessian = size.square() * x.T @ x / len(x)
+    g = size * moment.gradient["blocks.0.weight"][0]
+    start = network.batch_loss(moment.params, moment.buffers, x, y)
+    unit = g / g.norm()
+    fractions = [0.1, 1.0, 3.0]
+    found = probes.along_relative_gradient(network, moment, fractions)
+    for r, (loss, change, relative) in zip(fractions, found, strict=True):
+        assert loss.item() == pytest.approx((start - r * g.norm() + r * r * unit @ hessian @ unit / 2).item())
+        assert change.item() == pytest.approx(r * (hessian @ unit).norm().item())
+        assert relative.item() == pytest.approx(change.item() / g.norm().item())
+
+
+def test_relative_step_is_the_way_in_relative_weights():
+    """Taking the step that the other probe probes, at its own r, gives the loss that it found there."""
+    network = Network(Chain(4, 3, 2).double(), mse)
+    x, y = normal(30, 4), normal(30, 2, seed=1)
+    moment = moment_of(network, x, y)
+    w, g = moment.params, moment.gradient
+    there = {n: w[n] - 0.1 * w[n].square().sum() * g[n] for n in w}
+    stepped = moment._replace(next_params=there)
+    r = probes.relative_step(network, stepped).item()
+    ((loss, _, _),) = probes.along_relative_gradient(network, moment, [r])
+    assert loss.item() == pytest.approx(network.batch_loss(there, moment.buffers, x, y).item())
+    only = probes.relative_step(network, stepped, ["blocks.1.weight"]).item()
+    assert only == pytest.approx(0.1 * (w["blocks.1.weight"].norm() * g["blocks.1.weight"].norm()).item())
+
+
+def test_relative_steps_do_not_see_the_scale_of_weights():
+    """With BN any scale, without it factors of two layers that cancel, give the same function."""
+    x, y = normal(20, 6), torch.arange(20) % 3
+    for norm, factors in (("batch", (3.0, 0.2, 1.0)), ("none", (4.0, 0.5, 0.5))):
+        make = partial(MLP, (6, 5, 4, 3), norm=norm, activation="relu", init="he")
+        network = Network(seeded(make, 0, F64))
+        for module in network.model.modules():
+            if hasattr(module, "eps"):
+                module.eps = 0.0
+        first = moment_of(network, x, y)
+        scaled = dict(first.params)
+        for name, factor in zip(probes.weight_names(network), factors, strict=True):
+            scaled[name] = factor * scaled[name]
+        gradient = network.gradient(scaled, first.buffers, x, y)
+        second = first._replace(params=scaled, gradient=gradient)
+        here, there = (probes.along_relative_gradient(network, m, [0.05, 0.4]) for m in (first, second))
+        torch.testing.assert_close(here, there, rtol=1e-9, atol=1e-12)
+        here, there = (probes.along_gradient(network, m, [0.05]) for m in (first, second))
+        assert abs(here - there).max() > 0.1
+
+
 # Scale
 
 
@@ -295,8 +348,10 @@ def test_all_probes_run_in_a_training_of_any_model(make):
         "moments": probes.moment_shift,
         "gradients": probes.gradient_shift,
         "line": partial(probes.along_gradient, distances=[0.1, 0.2]),
+        "relative": partial(probes.along_relative_gradient, fractions=[0.1, 0.2]),
         "sphere": probes.steps_on_sphere,
         "norms": probes.gradient_norms,
+        "step": probes.relative_step,
     }
     runs = train(
         make, data, steps=3, batch_size=20, seeds=[0, 1], settings=grid(lr=[0.1, 0.2, 0.3]),

@@ -6,9 +6,11 @@ import re
 
 import numpy as np
 import pytest
+from torch import nn
 
 from bnlib.lab import records, registry
 from bnlib.lab.__main__ import main
+from bnlib.lab.network import seeded
 from bnlib.lab.registry import Experiment
 
 PARTS = {"one": {"scale": 1.0}, "two": {"scale": 2.0}}
@@ -251,3 +253,38 @@ def test_learning_rates_measures_what_it_says():
 def rates(parts):
     (shared,) = {tuple(settings["lr"]) for settings in parts.values()}
     return shared
+
+
+def test_smoothness_measures_what_it_says():
+    from bnlib.lab.experiments.smoothness import PARTS, smoothness
+
+    assert len(PARTS) == 6
+    changes = {"steps": 3, "lr": [0.1, 0.25, 0.7], "probe_at": [0, 2], "fractions": [1e-4, 0.1, 0.2, 0.3]}
+    for settings in PARTS.values():
+        found = smoothness({**settings, **changes, "multiples": [0.5]}, [0, 3])
+        shapes = {n: np.shape(v) for n, v in found.items()}
+        assert shapes.pop("train_loss") == (2, 3)
+        assert shapes.pop("relative_loss") == shapes.pop("relative_change") == (2, 3, 2, 4)
+        assert set(shapes.values()) == {(2, 3, 2)}
+        assert len(shapes) == 5
+        # A short step does what the gradient promises; all rates start alike, and see steps of their own.
+        promised = found["loss"] - 1e-4 * found["relative_gradient"]
+        np.testing.assert_allclose(found["relative_loss"][..., 0], promised, atol=3e-4)
+        np.testing.assert_allclose(found["loss"][:, 0, 0], found["loss"][:, 1, 0], rtol=1e-5)
+        assert (found["gradient_change"][:, 0, 0] != found["gradient_change"][:, 1, 0]).all()
+        # The start counts in the range: with a single point elsewhere it would be 0.
+        assert (found["loss_range"] > 0).all()
+
+
+def test_networks_with_and_without_bn_start_from_the_same_weights():
+    from bnlib.lab.experiments.smoothness import NETWORKS, PARTS, maker
+
+    for name in NETWORKS:
+        with_bn, without = (seeded(maker(PARTS[f"{name}, {word}"]), 3) for word in ("BN", "no BN"))
+        pairs = [
+            [m.weight for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+            for model in (with_bn, without)
+        ]
+        assert len(pairs[0]) >= 3
+        assert all((a == b).all() for a, b in zip(*pairs, strict=True))
+        assert len(list(with_bn.parameters())) > len(list(without.parameters()))

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnlib.lab.statistics import Interval, bootstrap_interval, mean_interval, paired_difference
+from bnlib.lab.statistics import (
+    Interval,
+    bootstrap_interval,
+    mean_interval,
+    paired_difference,
+    paired_ratio,
+)
 
 VALUES = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=20)
 
@@ -119,3 +125,25 @@ def test_what_two_runs_share_cancels():
 def test_pairs_need_partners():
     with pytest.raises(ValueError, match=r"expected as many values in both, got shapes \(3,\) and \(2,\)"):
         paired_difference([1.0, 2.0, 3.0], [1.0, 2.0])
+
+
+def test_a_ratio_and_its_inverse_count_alike():
+    rng = np.random.default_rng(1)
+    shared = np.exp(5 * rng.normal(size=8))
+    own = np.array([0.5, 2.0, 0.25, 4.0, 0.5, 2.0, 0.5, 2.0])
+    mean, low, high = paired_ratio(3 * own * shared, shared)
+    assert mean == pytest.approx(3)  # the geometric mean of own is 1
+    assert low * high == pytest.approx(9)
+    assert paired_ratio(shared, 3 * own * shared) == pytest.approx((1 / 3, 1 / high, 1 / low))
+    assert mean_interval(np.log(own)).high == pytest.approx(math.log(high / 3))
+
+
+def test_a_ratio_leaves_out_pairs_without_a_partner():
+    first, second = [1.0, 2.0, math.nan, 4.0, 9.0], [2.0, 1.0, 5.0, math.nan, 3.0]
+    assert paired_ratio(first, second) == paired_ratio([1.0, 2.0, 9.0], [2.0, 1.0, 3.0])
+    with pytest.raises(ValueError, match=r"expected at least two values in one row, got shape \(1,\)"):
+        paired_ratio([1.0, math.nan, 2.0], [1.0, 2.0, math.nan])
+    with pytest.raises(ValueError, match="expected values above 0, got -2"):
+        paired_ratio([1.0, 2.0], [math.nan, -2.0])
+    with pytest.raises(ValueError, match=r"expected as many values in both, got shapes \(2,\) and \(3,\)"):
+        paired_ratio([1.0, 2.0], [1.0, 2.0, 3.0])

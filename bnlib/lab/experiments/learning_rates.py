@@ -63,8 +63,8 @@ def learning_rates(settings: Mapping[str, Any], seeds: Sequence[int]) -> Mapping
 
 
 def maker(settings: Mapping[str, Any]) -> Callable[[], nn.Module]:
-    """Return a function that makes the network of a part."""
-    how = {"norm": settings["norm"], "activation": settings["activation"]}
+    """Return a function that makes the network of a part; ``init`` need not be set."""
+    how = {name: settings[name] for name in ("norm", "activation", "init") if name in settings}
     if settings["model"] == "MLP":
         return partial(MLP, settings["widths"], **how)
     return partial(CNN, settings["channels"], **how)

@@ -5,7 +5,7 @@ runs. What needs more than a moment (many batches, a representation) is a functi
 """
 
 from bnlib.lab.probes.depth import gradient_norms, rank_bound, residual_share, soft_rank
-from bnlib.lab.probes.landscape import along_gradient
+from bnlib.lab.probes.landscape import along_gradient, along_relative_gradient, relative_step
 from bnlib.lab.probes.places import activation_gradients, activations, block_names, weight_names
 from bnlib.lab.probes.sampling import batch_gradients, batch_moments, noise
 from bnlib.lab.probes.scale import steps_on_sphere
@@ -15,6 +15,7 @@ __all__ = [
     "activation_gradients",
     "activations",
     "along_gradient",
+    "along_relative_gradient",
     "batch_gradients",
     "batch_moments",
     "block_names",
@@ -23,6 +24,7 @@ __all__ = [
     "moment_shift",
     "noise",
     "rank_bound",
+    "relative_step",
     "residual_share",
     "soft_rank",
     "steps_on_sphere",
