@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-
 Row = npt.NDArray[np.float64]
 
 
@@ -108,6 +107,7 @@ def paired_difference(
     return mean_interval(a - b, confidence=confidence)  # type: ignore[arg-type]
 
 
+@np.errstate(invalid="ignore", over="ignore")
 def paired_ratio(first: Sequence[float], second: Sequence[float], *, confidence: float = 0.95) -> Interval:
     """Compute the geometric mean of ``first / second`` over shared seeds, and its interval.
 
