@@ -81,6 +81,22 @@ BY_HAND = [
     ("2.4", lambda x, eps: (x.mean(0), np.sqrt(x.var(0) + eps)), ("swapped",)),
     ("2.4", lambda x, eps: (1 / np.sqrt(np.var(x, 0) + eps), x.mean(0)), ("inverse",)),
     ("2.5", 1e-3, ("divided twice",)),
+    ("9.1", lambda w, g, a: (a * g, g * np.sqrt(np.sum(w * w))), ("times a",)),
+    ("9.1", lambda w, g, a: (g / a, g * np.sqrt((w * w).sum(1))[:, None]), ("norm of rows",)),
+    ("9.2", lambda norm, g, eta: norm + eta * np.sum(g), ("lengths added",)),
+    ("9.2", lambda norm, g, eta: np.hypot(norm, eta * g.sum()), ("square of the sum",)),
+    ("9.3", 0.111, ("divided by 9",)),
+    (
+        "9.4",
+        lambda w, g, eta: (eta / np.sum(w * w), eta * np.linalg.norm(g) / np.linalg.norm(w)),
+        ("not arctan",),
+    ),
+    (
+        "9.5",
+        lambda eta, decay, g: ((eta * g * g / 2 / decay) ** (1 / 4), (2 * eta * decay) ** 0.5),
+        ("small steps", "small angle"),
+    ),
+    ("9.6", lambda r, x, t: np.ptp(r[x <= np.nanmin(x) + t]), ("difference",)),
 ]
 
 
