@@ -99,6 +99,27 @@ def paired_difference(
     return mean_interval(a - b, confidence=confidence)  # type: ignore[arg-type]
 
 
+def paired_ratio(first: Sequence[float], second: Sequence[float], *, confidence: float = 0.95) -> Interval:
+    """Compute the geometric mean of ``first / second`` over shared seeds, and its interval by Student's t.
+
+    ``exp`` of the mean and the bounds of ``log(first) - log(second)``. So the interval of the inverse
+    ratio is the inverse of the interval.
+
+    Args:
+        first: shape (n,), n at least 2, positive.
+        second: shape (n,), positive, of the same seeds in the same order.
+        confidence: as for ``mean_interval``.
+
+    Raises:
+        ValueError: a value is 0 or negative, or as ``paired_difference``.
+    """
+    a, b = (np.asarray(v, dtype=np.float64) for v in (first, second))
+    if (a <= 0).any() or (b <= 0).any():
+        raise ValueError(f"expected positive values, got {first} and {second}")
+    logs = paired_difference(np.log(a), np.log(b), confidence=confidence)  # type: ignore[arg-type]
+    return Interval(*map(float, np.exp(logs)))
+
+
 def _row(values: Sequence[float], confidence: float) -> npt.NDArray[np.float64]:
     """Return the values as an array; raise ValueError unless they are two or more in one row."""
     x = np.asarray(values, dtype=np.float64)

@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bnlib.lab.statistics import Interval, bootstrap_interval, mean_interval, paired_difference
+from bnlib.lab.statistics import (
+    Interval,
+    bootstrap_interval,
+    mean_interval,
+    paired_difference,
+    paired_ratio,
+)
 
 VALUES = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=20)
 
@@ -119,3 +125,24 @@ def test_what_two_runs_share_cancels():
 def test_pairs_need_partners():
     with pytest.raises(ValueError, match=r"expected as many values in both, got shapes \(3,\) and \(2,\)"):
         paired_difference([1.0, 2.0, 3.0], [1.0, 2.0])
+
+
+def test_a_ratio_of_pairs_by_hand():
+    # The ratios are 2, 8 and 4, the logarithms to base 2 of which have mean 2 and standard deviation 1.
+    mean, low, high = paired_ratio([2.0, 24.0, 20.0], [1.0, 3.0, 5.0])
+    assert mean == pytest.approx(4.0)
+    half = 4.302653 / math.sqrt(3)  # the 0.975 quantile of Student's t with 2 degrees of freedom
+    assert (low, high) == pytest.approx((2 ** (2 - half), 2 ** (2 + half)), rel=1e-6)
+
+
+def test_the_inverse_ratio_has_the_inverse_interval():
+    first, second = np.random.default_rng(0).uniform(0.1, 9, (2, 6)).tolist()
+    mean, low, high = paired_ratio(first, second)
+    assert paired_ratio(second, first) == pytest.approx((1 / mean, 1 / high, 1 / low))
+    assert paired_ratio(first, second, confidence=0.5).high < high
+
+
+def test_ratios_need_positive_values():
+    for first, second in (([1.0, 0.0], [1.0, 2.0]), ([1.0, 2.0], [-1.0, 2.0])):
+        with pytest.raises(ValueError, match="expected positive values"):
+            paired_ratio(first, second)
