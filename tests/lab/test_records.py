@@ -264,7 +264,7 @@ def test_steps_to_a_level_by_hand():
 def test_weight_norms_measures_what_it_says():
     from bnlib.lab.experiments.weight_norms import PARTS, weight_norms
 
-    settings = PARTS["rate 0.3"]
+    settings = PARTS["rate 0.3, eps 1e-05"]
     # The strongest decay settles soonest.
     short = {**settings, "weight_decay": settings["weight_decay"][-1:], "steps": 300, "settled": 200}
     found = weight_norms(short, [0, 3])

@@ -17,21 +17,25 @@ from bnlib.lab.network import Network
 from bnlib.lab.registry import experiment
 from bnlib.lab.runs import Settings
 from bnlib.lab.train import Moment, train
+from bnlib.torch import BatchNorm1d
 
 PRODUCTS = [3e-4, 1e-3, 3e-3, 1e-2]
 """Learning rate times weight decay."""
 
 PARTS = {
-    f"rate {lr}": {
+    f"rate {lr}, eps {eps:g}": {
         "widths": [196, 64, 64, 10],
         "lr": lr,
+        "eps": eps,
         "weight_decay": [float(f"{product / lr:.3g}") for product in PRODUCTS],
         "steps": 4000,
         "settled": 3000,
         "batch_size": 64,
     }
-    for lr in (0.1, 0.3)
+    for lr, eps in ((0.3, 1e-5), (0.1, 1e-5), (0.1, 1e-10))
 }
+"""The last part tells whether it is epsilon that disturbs the balance."""
+
 NAMES = ["blocks.0.0.weight", "blocks.1.0.weight"]
 
 
@@ -48,8 +52,12 @@ def weight_norms(settings: Mapping[str, Any], seeds: Sequence[int]) -> Mapping[s
         gradient: root mean square of the norm of the gradient that weights of norm 1 would have.
     """
     steps, settled = settings["steps"], settings["settled"]
+
+    def norm(channels: int, positions: int) -> BatchNorm1d:
+        return BatchNorm1d(channels, eps=settings["eps"])
+
     runs = train(
-        partial(MLP, settings["widths"], bias=False),
+        partial(MLP, settings["widths"], norm=norm, bias=False),
         fashion_mnist(),
         steps=steps,
         batch_size=settings["batch_size"],
