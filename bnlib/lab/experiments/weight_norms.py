@@ -53,11 +53,11 @@ def weight_norms(settings: Mapping[str, Any], seeds: Sequence[int]) -> Mapping[s
     """
     steps, settled = settings["steps"], settings["settled"]
 
-    def norm(channels: int, positions: int) -> BatchNorm1d:
+    def make_norm(channels: int, positions: int) -> BatchNorm1d:
         return BatchNorm1d(channels, eps=settings["eps"])
 
     runs = train(
-        partial(MLP, settings["widths"], norm=norm, bias=False),
+        partial(MLP, settings["widths"], norm=make_norm, bias=False),
         fashion_mnist(),
         steps=steps,
         batch_size=settings["batch_size"],
