@@ -6,6 +6,7 @@ import variants_04
 import variants_05
 import variants_06
 import variants_07
+import variants_09
 import variants_10
 
 import bnlib.reference as reference
@@ -140,4 +141,5 @@ CORRECT = {
     **variants_06.CORRECT,
     **variants_07.CORRECT,
     **variants_10.CORRECT,
+    **variants_09.CORRECT,
 }

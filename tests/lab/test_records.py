@@ -238,16 +238,44 @@ def test_learning_rates_measures_what_it_says():
     from bnlib.lab.experiments.learning_rates import PARTS, learning_rates
 
     for part, settings in PARTS.items():
-        short = {**settings, "steps": 10, "lr": [0.1, 1e30]}
+        short = {**settings, "steps": 20, "lr": [0.1, 1e30]}
         found = learning_rates(short, [0, 3])
-        assert {n: np.shape(v) for n, v in found.items()} == {
-            "train_loss": (2, 2), "test_loss": (2, 2), "test_accuracy": (2, 2), "diverged_at": (2, 2),
-            "loss_curve": (2, 2, 10),
-        }  # fmt: skip
-        np.testing.assert_allclose(found["train_loss"][:, 0], found["loss_curve"][:, 0, -1], rtol=1e-6)
+        shapes = {n: np.shape(v) for n, v in found.items()}
+        assert shapes.pop("steps_to") == (2, 2, len(settings["levels"]))
+        assert shapes == dict.fromkeys(
+            ["start_loss", "train_loss", "test_loss", "test_accuracy", "diverged_at"], (2, 2)
+        )
+        # All rates start alike.
+        np.testing.assert_allclose(found["start_loss"][:, 0], found["start_loss"][:, 1], rtol=1e-6)
         assert (found["diverged_at"][:, 0] == -1).all()
         assert np.isfinite(found["test_accuracy"][:, 0]).all(), part
     assert max(rates(PARTS)) / min(rates(PARTS)) >= 1e4
+
+
+def test_steps_to_a_level_by_hand():
+    from bnlib.lab.experiments.learning_rates import steps_to
+
+    falls = np.repeat([2.0, 1.0, 0.0], 20)
+    lost = np.where(np.arange(60) < 25, 2.0, np.nan)
+    found = steps_to(np.stack([falls, lost, falls[::-1]]), [2.0, 1.5, 0.05, -1.0])
+    np.testing.assert_array_equal(
+        found, [[20, 30, 59, np.nan], [20, np.nan, np.nan, np.nan], [20, 20, 20, np.nan]]
+    )
+
+
+def test_weight_norms_measures_what_it_says():
+    from bnlib.lab.experiments.weight_norms import PARTS, weight_norms
+
+    settings = PARTS["rate 0.3, eps 1e-05"]
+    # The strongest decay settles soonest.
+    short = {**settings, "weight_decay": settings["weight_decay"][-1:], "steps": 300, "settled": 200}
+    found = weight_norms(short, [0, 3])
+    assert {name: v.shape for name, v in found.items()} == dict.fromkeys(
+        ["angle", "norm", "gradient"], (2, 1, 2)
+    )
+    turn = settings["lr"] * found["gradient"] / found["norm"] ** 2
+    np.testing.assert_allclose(found["angle"], turn, rtol=0.1)
+    np.testing.assert_allclose(found["angle"], np.sqrt(2 * 0.01), rtol=0.15)
 
 
 def rates(parts):

@@ -147,3 +147,24 @@ def test_a_ratio_leaves_out_pairs_without_a_partner():
         paired_ratio([1.0, 2.0], [math.nan, -2.0])
     with pytest.raises(ValueError, match=r"expected as many values in both, got shapes \(2,\) and \(3,\)"):
         paired_ratio([1.0, 2.0], [1.0, 2.0, 3.0])
+
+
+def test_a_ratio_of_pairs_by_hand():
+    # The ratios are 2, 8 and 4, the logarithms to base 2 of which have mean 2 and standard deviation 1.
+    mean, low, high = paired_ratio([2.0, 24.0, 20.0], [1.0, 3.0, 5.0])
+    assert mean == pytest.approx(4.0)
+    half = 4.302653 / math.sqrt(3)  # the 0.975 quantile of Student's t with 2 degrees of freedom
+    assert (low, high) == pytest.approx((2 ** (2 - half), 2 ** (2 + half)), rel=1e-6)
+
+
+def test_the_inverse_ratio_has_the_inverse_interval():
+    first, second = np.random.default_rng(0).uniform(0.1, 9, (2, 6)).tolist()
+    mean, low, high = paired_ratio(first, second)
+    assert paired_ratio(second, first) == pytest.approx((1 / mean, 1 / high, 1 / low))
+    assert paired_ratio(first, second, confidence=0.5).high < high
+
+
+def test_ratios_need_positive_values():
+    for first, second in (([1.0, 0.0], [1.0, 2.0]), ([1.0, 2.0], [-1.0, 2.0])):
+        with pytest.raises(ValueError, match="expected values above 0"):
+            paired_ratio(first, second)
