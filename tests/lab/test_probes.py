@@ -66,6 +66,14 @@ def test_activations_are_those_of_a_forward_pass():
     assert not any(m._forward_hooks for m in model.modules())
 
 
+def test_activations_come_in_the_order_asked_for():
+    model = seeded(partial(MLP, (6, 5, 4, 3), activation="tanh"), 0, F64)
+    names = ["blocks.1", "blocks.0", "blocks.0.0"]  # a forward pass meets them the other way around
+    found = probes.activations(Network(model), *state_of(model), normal(7, 6), names)
+    assert list(found) == names
+    assert [a.shape[1] for a in found.values()] == [4, 5, 5]
+
+
 def test_activation_gradients_are_those_of_autograd():
     model = seeded(partial(MLP, (6, 5, 4, 3), norm="batch", activation="tanh"), 0, F64)
     x, y = normal(7, 6), torch.arange(7) % 3
