@@ -319,7 +319,7 @@ def vacuous_place() -> str:
     tolerance=1e-3,
     hints=[
         "What are the mean and the standard deviation of y, before the step?",
-        "(8.7): |β′ − β| in standard deviations from before the step, which are |γ|.",
+        "(8.4): |β′ − β| in standard deviations from before the step, which are |γ|.",
     ],
     explanation="""
         The mean of y is β and its standard deviation |γ|, whatever the layers below do. So the mean moves
