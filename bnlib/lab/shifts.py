@@ -66,7 +66,7 @@ class Shifts:
         """Compare two methods, each at its best rate."""
         at = self.best(network, first), self.best(network, second)
         rates = " | ".join(f"{self.rates[k]:g}" for k in at)
-        return Comparison(network, (first, second), at, f"{network}, best rates {rates}")
+        return Comparison(network, (first, second), at, f"{network}, best {rates}")
 
     def comparisons(self, first: str, second: str) -> Iterator[Comparison]:
         """Compare two methods at each rate at which both train, and each at its best."""
@@ -74,8 +74,8 @@ class Shifts:
             losses = [self.metric(network, method, "train_loss").max(0) for method in (first, second)]
             best = self.pair(network, first, second)
             for k in map(int, np.flatnonzero((np.array(losses) < TRAINED).all(0))):
-                mark = ", best of both" * (best.at == (k, k))
-                words = f"{network}, rate {self.rates[k]:g}{mark}"
+                word = "best" if best.at == (k, k) else "rate"
+                words = f"{network}, {word} {self.rates[k]:g}"
                 yield Comparison(network, (first, second), (k, k), words)
             if best.at[0] != best.at[1]:
                 yield best

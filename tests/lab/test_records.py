@@ -267,8 +267,9 @@ def test_covariate_shift_measures_what_it_says():
         assert all(np.isfinite(v).all() for v in found[part].values()), part
     for network in ("ReLU MLP", "sigmoid MLP"):
         # Noise is met from step to step, after the normalization: a multiple of what the step itself moves.
-        calm, noisy = (found[f"{network}, {word}"]["input_shift"] for word in ("BN", "noisy BN"))
-        assert (noisy > 3 * calm).all()
+        for words in (("BN", "noisy BN"), ("no BN", "noise, no BN")):
+            calm, noisy = (found[f"{network}, {word}"]["input_shift"] for word in words)
+            assert (noisy > 3 * calm).all()
         # It is the same on both sides of a gradient shift.
         calm, noisy = (found[f"{network}, {word}"]["gradient_shift"] for word in ("BN", "noisy BN"))
         assert (abs(noisy - calm) < calm).all()

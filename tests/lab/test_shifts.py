@@ -44,11 +44,11 @@ def test_comparisons_are_those_where_both_train_and_the_best():
     assert [(c.network, c.at, c.words) for c in Shifts(record()).comparisons("BN", "no BN")][:3] == [
         ("A", (1, 1), "A, rate 0.3"),
         ("A", (2, 2), "A, rate 1"),
-        ("A", (1, 2), "A, best rates 0.3 | 1"),
+        ("A", (1, 2), "A, best 0.3 | 1"),
     ]
     found = list(Shifts(record(overflows=True)).comparisons("BN", "no BN"))
     assert [(c.network, c.at, c.words) for c in found] == [
-        (network, (1, 1), f"{network}, rate 0.3, best of both") for network in "AB"
+        (network, (1, 1), f"{network}, best 0.3") for network in "AB"
     ]
 
 
