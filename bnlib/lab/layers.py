@@ -55,12 +55,16 @@ NORMS: Mapping[str, Callable[[int, int], nn.Module] | None] = {
     "none": None,
     "batch": batch,
     "noisy": lambda channels, positions: Noisy(batch(channels, positions)),
+    "noise": lambda channels, positions: Noisy(nn.Identity()),
     "layer": lambda channels, positions: GroupNorm(1, channels),
     "group": lambda channels, positions: GroupNorm(4, channels),
     "instance": lambda channels, positions: GroupNorm(channels, channels),
     "rms": lambda channels, positions: RMSNorm(channels),
 }
-"""Normalizations by name; "layer" takes all channels and positions of a sample, "group" 4 groups of them."""
+"""Normalizations by name; "layer" takes all channels and positions of a sample, "group" 4 groups of them.
+
+"noisy" is batch norm followed by noise, "noise" the same noise alone.
+"""
 
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {
     "relu": nn.ReLU,

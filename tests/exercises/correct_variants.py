@@ -6,6 +6,7 @@ import variants_04
 import variants_05
 import variants_06
 import variants_07
+import variants_08
 import variants_09
 import variants_10
 
@@ -142,4 +143,5 @@ CORRECT = {
     **variants_07.CORRECT,
     **variants_10.CORRECT,
     **variants_09.CORRECT,
+    **variants_08.CORRECT,
 }

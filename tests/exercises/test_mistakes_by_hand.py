@@ -63,6 +63,21 @@ def step_by_layer(W, V, dW, dV, r):
     return step(W, dW), step(V, dV)
 
 
+def log_ratio(before, after):
+    return np.mean(abs(np.log(after.std(0) / before.std(0))))
+
+
+def shift_after_a_whole_step(x, y, W1, W2, lr):
+    def gradients(W1, W2):
+        error = x @ W1.T @ W2.T - y
+        return W2.T @ error.T @ x / len(x), error.T @ (x @ W1.T) / len(x)
+
+    first, second = gradients(W1, W2)
+    moved = gradients(W1 - lr * first, W2 - lr * second)[1]
+    lengths = np.linalg.norm(second), np.linalg.norm(moved)
+    return np.linalg.norm(moved - second) / lengths[0], np.vdot(second, moved) / lengths[0] / lengths[1]
+
+
 BY_HAND = [
     ("1.1", lambda x: (x - np.mean(x)) / np.std(x), ("one mean for all",)),
     ("1.1", lambda x: ((x.T - x.mean(1)) / x.std(1)).T, ("wrong axis",)),
@@ -120,6 +135,16 @@ BY_HAND = [
     ("10.3", range_of_unit_steps, ("unit gradient",)),
     ("10.4", step_by_layer, ("each by itself",)),
     ("10.5", 10**-1, ("gradient",)),
+    ("8.1", lambda a, b: (np.mean(abs(b.mean(0) - a.mean(0))), log_ratio(a, b)), ("not divided",)),
+    (
+        "8.1",
+        lambda a, b: (np.mean(abs(b.mean(1) - a.mean(1)) / a.std(1)), log_ratio(a.T, b.T)),
+        ("per sample",),
+    ),
+    ("8.2", shift_after_a_whole_step, ("own layer too",)),
+    ("8.3", lambda x, g, b, s, m, e: reference.batch_norm(s * x + m, g, b, eps=e), ("before",)),
+    ("8.4", "Y", ("after scale and shift",)),
+    ("8.5", 0.06 / 0.5, ("new scale",)),
 ]
 
 

@@ -66,6 +66,14 @@ def test_activations_are_those_of_a_forward_pass():
     assert not any(m._forward_hooks for m in model.modules())
 
 
+def test_activations_come_in_the_order_asked_for():
+    model = seeded(partial(MLP, (6, 5, 4, 3), activation="tanh"), 0, F64)
+    names = ["blocks.1", "blocks.0", "blocks.0.0"]  # a forward pass meets them the other way around
+    found = probes.activations(Network(model), *state_of(model), normal(7, 6), names)
+    assert list(found) == names
+    assert [a.shape[1] for a in found.values()] == [4, 5, 5]
+
+
 def test_activation_gradients_are_those_of_autograd():
     model = seeded(partial(MLP, (6, 5, 4, 3), norm="batch", activation="tanh"), 0, F64)
     x, y = normal(7, 6), torch.arange(7) % 3
@@ -114,6 +122,24 @@ def test_batch_norm_keeps_the_moments_of_its_output_whatever_the_weights_do():
 
     assert shift("batch").abs().max() < 1e-4  # eps leaves a little
     assert shift("none").min() > 0.01
+
+
+def test_shift_of_moments_by_hand():
+    before = torch.tensor([[1.0, 5.0, 3.0], [2.0, 0.5, 0.0]], dtype=F64)
+    after = torch.tensor([[2.0, 4.0, 9.0], [4.0, 0.25, 1.0]], dtype=F64)  # the third unit did not vary
+    expected = torch.tensor([(0.5 + 2) / 2, math.log(2)], dtype=F64)
+    torch.testing.assert_close(probes.shift_of_moments(before, after), expected)
+    both = probes.shift_of_moments(torch.stack([before, before]), torch.stack([after, before]))
+    torch.testing.assert_close(both, torch.stack([expected, torch.zeros(2, dtype=F64)]))
+
+
+def test_unit_moments_are_those_of_the_batch_given():
+    network = Network(seeded(partial(MLP, (6, 5, 5, 3), norm="none"), 0, F64))
+    x, fixed, y = normal(20, 6), normal(11, 6, seed=1) + 1, torch.arange(20) % 3
+    found = probes.unit_moments(network, moment_of(network, x, y), fixed, ["blocks.1", "blocks.0"])
+    for name, row in zip(("blocks.1", "blocks.0"), found, strict=True):
+        a = probes.activations(network, *state_of(network.model), fixed)[name]
+        torch.testing.assert_close(row, torch.stack([a.mean(0), a.std(0, correction=0)]))
 
 
 def test_gradient_shift_of_a_chain_of_two_scalars():

@@ -316,3 +316,32 @@ def test_networks_with_and_without_bn_start_from_the_same_weights():
         assert len(pairs[0]) >= 3
         assert all((a == b).all() for a, b in zip(*pairs, strict=True))
         assert len(list(with_bn.parameters())) > len(list(without.parameters()))
+
+
+def test_covariate_shift_measures_what_it_says():
+    from bnlib.lab.experiments.covariate_shift import PARTS, covariate_shift
+
+    found = {}
+    for part, settings in PARTS.items():
+        short = {**settings, "steps": 9, "probed": [2, 3, 7], "lr": [0.1, 0.3]}
+        found[part] = covariate_shift(short, [0, 3])
+        assert {n: np.shape(v) for n, v in found[part].items()} == {
+            "train_loss": (2, 2), "test_accuracy": (2, 2), "input_shift": (2, 2, 3, 2),
+            "linear_shift": (2, 2, 3, 2), "gradient_shift": (2, 2, 3, 3),
+        }  # fmt: skip
+        assert all(np.isfinite(v).all() for v in found[part].values()), part
+    for network in ("ReLU MLP", "sigmoid MLP"):
+        # Noise is met from step to step, after the normalization: a multiple of what the step itself moves.
+        for words in (("BN", "noisy BN"), ("no BN", "noise, no BN")):
+            calm, noisy = (found[f"{network}, {word}"]["input_shift"] for word in words)
+            assert (noisy > 3 * calm).all()
+        # It is the same on both sides of a gradient shift.
+        calm, noisy = (found[f"{network}, {word}"]["gradient_shift"] for word in ("BN", "noisy BN"))
+        assert (abs(noisy - calm) < calm).all()
+
+
+def test_gradient_shifts_are_averaged_over_all_layers_but_the_first():
+    from bnlib.lab.experiments.covariate_shift import over_layers
+
+    layers = np.array([[[9.0, 9.0, 9.0], [1.0, 2.0, 0.5], [4.0, 0.5, -0.1]]])
+    np.testing.assert_allclose(over_layers(layers), [[2.0, 2.0, 0.2]])

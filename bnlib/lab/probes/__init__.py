@@ -9,7 +9,7 @@ from bnlib.lab.probes.landscape import along_gradient, along_relative_gradient, 
 from bnlib.lab.probes.places import activation_gradients, activations, block_names, weight_names
 from bnlib.lab.probes.sampling import batch_gradients, batch_moments, noise
 from bnlib.lab.probes.scale import steps_on_sphere
-from bnlib.lab.probes.shift import gradient_shift, moment_shift
+from bnlib.lab.probes.shift import gradient_shift, moment_shift, shift_of_moments, unit_moments
 
 __all__ = [
     "activation_gradients",
@@ -26,7 +26,9 @@ __all__ = [
     "rank_bound",
     "relative_step",
     "residual_share",
+    "shift_of_moments",
     "soft_rank",
     "steps_on_sphere",
+    "unit_moments",
     "weight_names",
 ]

@@ -43,6 +43,9 @@ def activations(
         x: shape (N, ...).
         names: of modules, as ``get_submodule`` takes them; None is all blocks. Of a module that is called
             several times, the last output counts.
+
+    Returns:
+        Outputs by name, in the order of ``names``.
     """
     found: Tensors = {}
 
@@ -52,9 +55,10 @@ def activations(
 
         return hook
 
-    with hooked(network.model, block_names(network) if names is None else names, keep):
+    names = block_names(network) if names is None else names
+    with hooked(network.model, names, keep):
         network.outputs(params, buffers, x)
-    return found
+    return {name: found[name] for name in names}  # the hooks fire in the order of the forward pass
 
 
 def activation_gradients(
