@@ -8,10 +8,9 @@ import pytest
 from bnlib.reference import linear_growth, normalize, normalize_backward, relu_growth
 
 
-def one_layer(batch_size, phi, slope, units, seed):
-    """Measure the growth through one layer, unit by unit, from random weights and a random gradient."""
-    rng = np.random.default_rng(seed)
-    m = batch_size
+def one_layer(m, phi, slope, seed):
+    """Measure the growth through one layer from random weights and a random gradient."""
+    rng, units = np.random.default_rng(seed), 2_000_000 // m
     centred = np.eye(m) - 1 / m
     x_hat = rng.normal(size=(units, m)) @ centred
     x_hat *= np.sqrt(m) / np.linalg.norm(x_hat, axis=1, keepdims=True)
@@ -26,10 +25,10 @@ def one_layer(batch_size, phi, slope, units, seed):
 
 @pytest.mark.parametrize("batch_size", [7, 12, 40])
 def test_growth_is_that_of_random_layers(batch_size):
-    relu = one_layer(batch_size, lambda x: np.maximum(x, 0), lambda x: (x > 0) * 1.0, 50_000, 0)
-    linear = one_layer(batch_size, lambda x: x, np.ones_like, 50_000, 1)
-    assert relu_growth(batch_size) == pytest.approx(relu, rel=0.025)
-    assert linear_growth(batch_size) == pytest.approx(linear, rel=0.025)
+    relu = one_layer(batch_size, lambda x: np.maximum(x, 0), lambda x: (x > 0) * 1.0, 0)
+    linear = one_layer(batch_size, lambda x: x, np.ones_like, 1)
+    assert relu_growth(batch_size) == pytest.approx(relu, rel=0.01)
+    assert linear_growth(batch_size) == pytest.approx(linear, rel=0.01)
 
 
 def test_large_batches():
