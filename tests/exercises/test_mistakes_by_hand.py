@@ -81,6 +81,16 @@ BY_HAND = [
     ("2.4", lambda x, eps: (x.mean(0), np.sqrt(x.var(0) + eps)), ("swapped",)),
     ("2.4", lambda x, eps: (1 / np.sqrt(np.var(x, 0) + eps), x.mean(0)), ("inverse",)),
     ("2.5", 1e-3, ("divided twice",)),
+    ("11.1", lambda squares: np.exp(np.diff(np.log(squares)).mean()), ("towards the output",)),
+    ("11.1", lambda squares: (squares[0] / squares[-1]) ** (1 / len(squares)), ("one layer too many",)),
+    ("11.2", lambda z, c: c / 16, ("steepest slope",)),
+    ("11.2", lambda z, c: c * np.mean(np.exp(-z) / (1 + np.exp(-z)) ** 2), ("slope not squared",)),
+    ("11.3", lambda m, factor: int(np.log(factor) / np.log((m - 2) / (m - 3))), ("rounded down",)),
+    ("11.3", lambda m, factor: np.ceil(np.log(factor) / np.log((m - 1) / (m - 2))), ("one off",)),
+    ("11.4", lambda start, added: added / np.cumsum(added), ("start ignored",)),
+    ("11.4", lambda start, added: added / (start + sum(added)), ("after all blocks",)),
+    ("11.5", lambda H, tau: np.sum(np.linalg.svd(np.cov(H.T, ddof=0))[1] >= tau), ("centred",)),
+    ("11.5", lambda H, tau: np.sum(np.linalg.eigvalsh(H.T @ H) >= tau), ("not divided",)),
 ]
 
 
