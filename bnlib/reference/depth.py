@@ -1,8 +1,8 @@
 """How gradients grow through the layers of a wide network with batch normalization at initialization.
 
 The layer is ``h' = phi(BN(W h))`` with independent Gaussian weights. The growth is the factor from the
-squared norm of the gradient for h' to that for h, in the limit of many units, once the layers above have made
-all samples alike. It does not depend on the scale of the weights.
+squared norm of the gradient for h' to that for h, in the limit of many units, once any two samples are
+equally alike. It does not depend on the scale of the weights.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def linear_growth(batch_size: int) -> float:
         TypeError: B is not an integer.
         ValueError: B is below 4.
 
-    Source: Yang et al. (2019), "A mean field theory of batch normalization", arXiv:1902.08129.
+    Source: derived in chapter 11; the theory of such networks is that of Yang et al. (2019), "A mean field
+        theory of batch normalization", arXiv:1902.08129.
     """
     m = _at_least_four(batch_size)
     return (m - 2) / (m - 3)
@@ -52,8 +53,8 @@ def relu_growth(batch_size: int) -> float:
         TypeError: B is not an integer.
         ValueError: B is below 4.
 
-    Source: the limit of large B is in Yang et al. (2019), arXiv:1902.08129; J in Cho & Saul (2009), "Kernel
-        methods for deep learning".
+    Source: as for ``linear_growth``; J is the kernel of Cho & Saul (2009), "Kernel methods for
+        deep learning".
     """
     m = _at_least_four(batch_size)
     rho = -1 / (m - 1)

@@ -258,7 +258,9 @@ def test_depth_measures_what_it_says():
             "train_loss": (2, 2, 2), "test_accuracy": (2, 2, 2), "test_accuracy_by_batch": (2, 2, 2),
             "growth": (2, 2, 2, 4),
         }  # fmt: skip
-        assert np.isfinite(found["train_loss"][:, :, 0]).all(), part
+        accuracy = found["test_accuracy"][:, :, 0], found["test_accuracy_by_batch"][:, :, 0]
+        assert found["train_loss"][:, :, 0].min() > 1 >= np.max(accuracy), part
+        assert settings["norm"] == "batch" or np.allclose(*accuracy, atol=0.02)
         np.testing.assert_allclose(found["growth"][:, :, 0, 0], found["growth"][:, :, 1, 0], rtol=1e-6)
         assert not np.allclose(found["growth"][0], found["growth"][1])
         assert not np.allclose(found["growth"][:, 0], found["growth"][:, 1])
