@@ -10,6 +10,7 @@ from bnlib.reference.backward import (
     rms_norm_backward,
 )
 from bnlib.reference.backward_by_graph import batch_norm_backward_by_graph, batch_norm_backward_detached
+from bnlib.reference.depth import linear_growth, relu_growth
 from bnlib.reference.double_backward import normalize_double_backward
 from bnlib.reference.ghost import (
     count_ghost_batches,
@@ -80,6 +81,7 @@ __all__ = [
     "jvp",
     "layer_norm",
     "layer_norm_backward",
+    "linear_growth",
     "merge",
     "merge_all",
     "moments",
@@ -88,6 +90,7 @@ __all__ = [
     "normalize_double_backward",
     "one_pass_moments",
     "projector",
+    "relu_growth",
     "renorm_correction",
     "rms_norm",
     "rms_norm_backward",

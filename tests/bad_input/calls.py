@@ -78,6 +78,8 @@ def in_arrays() -> dict[str, Callable[[], dict[str, Any]]]:
         "instance_norm_backward": made(**backward),
         "jacobian": made(x=column, **one),
         "jvp": made(x=column, v=column, **one),
+        "linear_growth": made(batch_size=8),
+        "relu_growth": made(batch_size=8),
         "layer_norm": made(x=x, bias=partial(array, W), **last),
         "layer_norm_backward": made(dy=x, x=x, **last),
         "merge": made(a=part, b=part),

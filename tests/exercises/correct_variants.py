@@ -9,6 +9,7 @@ import variants_07
 import variants_08
 import variants_09
 import variants_10
+import variants_11
 
 import bnlib.reference as reference
 
@@ -144,4 +145,5 @@ CORRECT = {
     **variants_10.CORRECT,
     **variants_09.CORRECT,
     **variants_08.CORRECT,
+    **variants_11.CORRECT,
 }

@@ -145,6 +145,16 @@ BY_HAND = [
     ("8.3", lambda x, g, b, s, m, e: reference.batch_norm(s * x + m, g, b, eps=e), ("before",)),
     ("8.4", "Y", ("after scale and shift",)),
     ("8.5", 0.06 / 0.5, ("new scale",)),
+    ("11.1", lambda squares: np.exp(np.diff(np.log(squares)).mean()), ("towards the output",)),
+    ("11.1", lambda squares: (squares[0] / squares[-1]) ** (1 / len(squares)), ("one layer too many",)),
+    ("11.2", lambda z, c: c / 16, ("steepest slope",)),
+    ("11.2", lambda z, c: c * np.mean(np.exp(-z) / (1 + np.exp(-z)) ** 2), ("slope not squared",)),
+    ("11.3", lambda m, factor: int(np.log(factor) / np.log((m - 2) / (m - 3))), ("rounded down",)),
+    ("11.3", lambda m, factor: np.ceil(np.log(factor) / np.log((m - 1) / (m - 2))), ("one off",)),
+    ("11.4", lambda start, added: added / np.cumsum(added), ("start ignored",)),
+    ("11.4", lambda start, added: added / (start + sum(added)), ("after all blocks",)),
+    ("11.5", lambda H, tau: np.sum(np.linalg.svd(np.cov(H.T, ddof=0))[1] >= tau), ("centred",)),
+    ("11.5", lambda H, tau: np.sum(np.linalg.eigvalsh(H.T @ H) >= tau), ("not divided",)),
 ]
 
 

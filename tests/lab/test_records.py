@@ -278,6 +278,32 @@ def test_weight_norms_measures_what_it_says():
     np.testing.assert_allclose(found["angle"], np.sqrt(2 * 0.01), rtol=0.15)
 
 
+def test_depth_measures_what_it_says():
+    from bnlib.lab.experiments.depth import PARTS, depth
+
+    for part, settings in PARTS.items():
+        short = {**settings, "steps": 12, "depths": [3, 6], "lr": [0.1, 1e30], "width": 16}
+        found = depth(short, [0, 3])
+        assert {n: np.shape(v) for n, v in found.items()} == {
+            "train_loss": (2, 2, 2), "test_accuracy": (2, 2, 2), "test_accuracy_by_batch": (2, 2, 2),
+            "growth": (2, 2, 2, 4),
+        }  # fmt: skip
+        accuracy = found["test_accuracy"][:, :, 0], found["test_accuracy_by_batch"][:, :, 0]
+        assert found["train_loss"][:, :, 0].min() > 1 >= np.max(accuracy), part
+        assert settings["norm"] == "batch" or np.allclose(*accuracy, atol=0.02)
+        np.testing.assert_allclose(found["growth"][:, :, 0, 0], found["growth"][:, :, 1, 0], rtol=1e-6)
+        assert not np.allclose(found["growth"][0], found["growth"][1])
+        assert not np.allclose(found["growth"][:, 0], found["growth"][:, 1])
+
+
+def test_growth_of_gradients_too_small_for_single_precision():
+    from bnlib.lab.experiments.depth import PARTS, depth
+
+    short = {**PARTS["sigmoid, no BN"], "steps": 11, "depths": [60], "lr": [0.01]}
+    initial = depth(short, [0, 1])["growth"][:, 0, 0, 0]
+    np.testing.assert_allclose(initial, 0.0557, atol=0.004)
+
+
 def rates(parts):
     (shared,) = {tuple(settings["lr"]) for settings in parts.values()}
     return shared
