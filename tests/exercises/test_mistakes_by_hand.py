@@ -81,6 +81,17 @@ BY_HAND = [
     ("2.4", lambda x, eps: (x.mean(0), np.sqrt(x.var(0) + eps)), ("swapped",)),
     ("2.4", lambda x, eps: (1 / np.sqrt(np.var(x, 0) + eps), x.mean(0)), ("inverse",)),
     ("2.5", 1e-3, ("divided twice",)),
+    ("12.1", lambda x, m: (x.std(0, ddof=1) / np.sqrt(m)) ** 2, ("n - 1",)),
+    ("12.2", lambda x, m: x.var(0) / m * (1 - m / len(x)), ("1 - m/N",)),
+    ("12.2", lambda x, m: x.var(0) / m, ("no correction",)),
+    ("12.3", lambda m, noise: np.polyfit(m, noise.T, 1)[0], ("no logarithms",)),
+    ("12.3", lambda m, noise: np.log(noise) @ np.log(m) / (np.log(m) @ np.log(m)), ("through the origin",)),
+    (
+        "12.4",
+        lambda a, b, c, d: ((c - d - a + b).mean(), (a - b - c + d).std(ddof=1) / len(a) ** 0.5),
+        ("reversed",),
+    ),
+    ("12.5", lambda x, p: x.var(0) / (x.var(0) / (1 - p)), ("mean forgotten",)),
 ]
 
 
