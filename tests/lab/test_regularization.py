@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from bnlib.lab.data import fashion_mnist
-from bnlib.lab.experiments.regularization import measure, parts, regularization, split
+from bnlib.lab.experiments.regularization import at_best_rate, measure, parts, regularization, split
+from bnlib.lab.records import Record
 
 PARTS = parts()
 SHAPES = {
@@ -58,3 +59,27 @@ def test_no_image_is_in_training_and_validation():
     np.testing.assert_array_equal(few.x_test, fashion_mnist().x_test)
     other, _ = split(6, 512, 2000)
     assert not np.array_equal(few.x_train, other.x_train)
+
+
+def record(**metrics):
+    settings = {"one": {"lr": [0.1, 0.2, 0.4]}}
+    return Record("trial", settings, [0, 1], {"one": metrics}, {}, "", "")
+
+
+def test_the_rate_is_chosen_by_validation_where_no_run_overflows():
+    chosen = at_best_rate(
+        record(
+            validation_accuracy=[[0.5, 0.7, 0.9], [0.6, 0.8, None]],
+            train_accuracy=[[0.1, 0.8, 0.3], [0.1, 0.9, 0.3]],
+            test_accuracy=[[0.9, 0.7, 0.3], [0.9, 0.6, None]],
+            recomputed_accuracy=[[0.9, 0.75, 0.3], [0.9, 0.5, None]],
+        ),
+        "one",
+    )
+    assert (chosen.lr, chosen.validation) == (0.2, pytest.approx(75))
+    np.testing.assert_allclose(chosen.train, [80, 90])
+    np.testing.assert_allclose(chosen.test, [70, 60])
+    np.testing.assert_allclose(chosen.recomputed, [75, 50])
+    np.testing.assert_allclose(chosen.gap, [10, 30])
+    with pytest.raises(ValueError, match="expected a rate at which no run of 'one' overflows"):
+        at_best_rate(record(validation_accuracy=[[None, 0.5], [0.5, None]]), "one")

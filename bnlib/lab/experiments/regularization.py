@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import nn
 from bnlib.lab.data import FashionMNIST, fashion_mnist
 from bnlib.lab.layers import Norm
 from bnlib.lab.models import CNN, MLP
+from bnlib.lab.records import Record
 from bnlib.lab.registry import experiment
 from bnlib.lab.runs import grid
 from bnlib.lab.sgd import linear
@@ -124,3 +125,44 @@ def accuracy(model: nn.Module, x: Array, y: Array) -> float:
     """Return the share of images (N, H, W) whose largest logit is that of their label, shape (N,)."""
     answers = model(torch.as_tensor(x)).argmax(1).numpy()
     return float((answers == y).mean())
+
+
+class Chosen(NamedTuple):
+    """Hold the results of a part at one rate, in percent, one of each for S seeds.
+
+    Attributes:
+        lr: the rate.
+        validation: mean accuracy on the validation images, a number.
+        train, test: accuracy on the training and on the test images, shape (S,).
+        recomputed: as ``test``, with recomputed statistics.
+    """
+
+    lr: float
+    validation: float
+    train: Array
+    test: Array
+    recomputed: Array
+
+    @property
+    def gap(self) -> Array:
+        """Return training accuracy less test accuracy, shape (S,)."""
+        return self.train - self.test
+
+
+def at_best_rate(record: Record, part: str) -> Chosen:
+    """Choose the rate of a part whose mean validation accuracy over all seeds is best; no run may overflow.
+
+    Args:
+        record: of this experiment.
+        part: its name.
+
+    Raises:
+        ValueError: there is no such part, or some run overflows at every rate.
+    """
+    means = record.metric(part, "validation_accuracy").mean(axis=0)
+    if np.isnan(means).all():
+        raise ValueError(f"expected a rate at which no run of {part!r} overflows, got none")
+    best = int(np.nanargmax(means))
+    names = ("train_accuracy", "test_accuracy", "recomputed_accuracy")
+    results = (100 * record.metric(part, name)[:, best] for name in names)
+    return Chosen(record.settings[part]["lr"][best], 100 * means[best], *results)
