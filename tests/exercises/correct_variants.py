@@ -10,6 +10,7 @@ import variants_08
 import variants_09
 import variants_10
 import variants_11
+import variants_12
 
 import bnlib.reference as reference
 
@@ -146,4 +147,5 @@ CORRECT = {
     **variants_09.CORRECT,
     **variants_08.CORRECT,
     **variants_11.CORRECT,
+    **variants_12.CORRECT,
 }

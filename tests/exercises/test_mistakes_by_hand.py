@@ -155,6 +155,17 @@ BY_HAND = [
     ("11.4", lambda start, added: added / (start + sum(added)), ("after all blocks",)),
     ("11.5", lambda H, tau: np.sum(np.linalg.svd(np.cov(H.T, ddof=0))[1] >= tau), ("centred",)),
     ("11.5", lambda H, tau: np.sum(np.linalg.eigvalsh(H.T @ H) >= tau), ("not divided",)),
+    ("12.1", lambda x, m: (x.std(0, ddof=1) / np.sqrt(m)) ** 2, ("n - 1",)),
+    ("12.2", lambda x, m: x.var(0) / m * (1 - m / len(x)), ("1 - m/N",)),
+    ("12.2", lambda x, m: x.var(0) / m, ("no correction",)),
+    ("12.3", lambda m, noise: np.polyfit(m, noise.T, 1)[0], ("no logarithms",)),
+    ("12.3", lambda m, noise: np.log(noise) @ np.log(m) / (np.log(m) @ np.log(m)), ("through the origin",)),
+    (
+        "12.4",
+        lambda a, b, c, d: ((c - d - a + b).mean(), (a - b - c + d).std(ddof=1) / len(a) ** 0.5),
+        ("reversed",),
+    ),
+    ("12.5", lambda x, p: x.var(0) / (x.var(0) / (1 - p)), ("mean forgotten",)),
 ]
 
 
