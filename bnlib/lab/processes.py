@@ -102,7 +102,10 @@ def waiting(processes: int) -> list[Worker]:
 
 
 def work(connection: Connection) -> None:
-    """Do what comes by the connection, until it is closed."""
+    """Do what comes by the connection, until it is closed.
+
+    A rank that fails stays in its group, so that the others do not fail before it is heard.
+    """
     torch.set_num_threads(1)
     while True:
         try:
@@ -122,7 +125,6 @@ def as_rank(
     """Call the function as one rank of a group."""
     limit = timedelta(seconds=timeout)
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=processes, timeout=limit)
-    try:
-        return function(*args)
-    finally:
-        dist.destroy_process_group()
+    result = function(*args)
+    dist.destroy_process_group()
+    return result
