@@ -34,9 +34,9 @@ from bnlib.lab.batches import batch_order
 from bnlib.lab.data import fashion_mnist
 from bnlib.lab.models import CNN, MLP
 from bnlib.lab.statistics import mean_interval
-from bnlib.torch import convert_sync_batchnorm
+from bnlib.torch import SyncBatchNorm, convert_sync_batchnorm
 
-__all__ = ["NETWORKS", "PARTS", "compare", "train"]
+__all__ = ["NETWORKS", "PARTS", "compare", "normalize_part", "train"]
 
 STEPS = 300
 NETWORKS = {"MLP": MLP, "CNN": CNN}
@@ -82,19 +82,19 @@ def compare(settings: Mapping[str, Any], seeds: Sequence[int]) -> Mapping[str, A
     """Train a network for each seed, on all processes of the default group.
 
     Args:
-        settings: one of ``PARTS``.
+        settings: one of ``PARTS``; ``"dtype": "float64"`` computes in that.
         seeds: S of them.
 
     Returns:
         ``loss_curve``, the mean training loss of each tenth of the steps, shape (S, 10); ``train_loss``,
         that of the last one; ``test_accuracy``, by the running statistics of rank 0. The same on all ranks.
     """
-    where = device()
-    x_train, y_train, x_test, y_test = (torch.from_numpy(t).to(where) for t in fashion_mnist())
+    where, dtype = device(), settings.get("dtype", "float32")
+    x_train, y_train, x_test, y_test = (torch.from_numpy(t).to(where) for t in fashion_mnist(dtype=dtype))
     curves, accuracies = [], []
     for seed in seeds:
         torch.manual_seed(seed)
-        model = NETWORKS[settings["network"]]().to(where)
+        model = NETWORKS[settings["network"]]().to(x_train)
         if settings["shared"]:
             convert_sync_batchnorm(model)
         how = {name: settings[name] for name in ("samples", "steps", "lr")}
@@ -106,6 +106,34 @@ def compare(settings: Mapping[str, Any], seeds: Sequence[int]) -> Mapping[str, A
         accuracies.append(right.item())
     curve = np.array(curves)
     return {"loss_curve": curve, "train_loss": curve[:, -1], "test_accuracy": accuracies}
+
+
+def normalize_part(
+    x: NDArray[np.floating[Any]], dy: NDArray[np.floating[Any]], counts: Sequence[int]
+) -> dict[str, NDArray[np.floating[Any]]]:
+    """Send the part of a batch that belongs to this rank through ``SyncBatchNorm``, forward and backward.
+
+    Args:
+        x: the whole batch, shape (N, C, ...).
+        dy: the gradient of the loss with respect to the output, the same shape.
+        counts: how many samples each rank has; N in all.
+
+    Returns:
+        ``y`` and ``dx`` of the part; ``dgamma`` and ``dbeta``, its share; the running ``mean`` and ``var``.
+    """
+    own, upstream = (torch.from_numpy(t).split(list(counts))[dist.get_rank()].clone() for t in (x, dy))
+    layer = SyncBatchNorm(x.shape[1], dtype=own.dtype)
+    y = layer(own.requires_grad_())
+    y.backward(upstream)
+    found = {
+        "y": y,
+        "dx": own.grad,
+        "dgamma": layer.weight.grad,
+        "dbeta": layer.bias.grad,
+        "mean": layer.running_mean,
+        "var": layer.running_var,
+    }
+    return {name: t.detach().numpy() for name, t in found.items()}
 
 
 def device() -> torch.device:

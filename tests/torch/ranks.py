@@ -91,7 +91,8 @@ def bits(shape, splits):
 
 def collectives(mode, needs_gradient):
     """Return the names of the collectives of a forward and of a backward pass."""
-    layer = SyncBatchNorm(3).train(mode == "training")
+    layer = SyncBatchNorm(3, track_running_stats=mode != "evaluation, nothing tracked")
+    layer.train(not mode.startswith("evaluation"))
     if mode == "alone":
         layer.process_group = [dist.new_group([r]) for r in range(dist.get_world_size())][dist.get_rank()]
     found, x = [], torch.randn(4, 3, 5, requires_grad=needs_gradient)

@@ -140,6 +140,7 @@ def test_what_is_not_finite_reaches_every_rank_in_its_channel_alone(bad):
         ("training", True, ["gloo:all_gather"], ["gloo:all_reduce"]),
         ("training", False, ["gloo:all_gather"], []),
         ("evaluation", True, [], []),
+        ("evaluation, nothing tracked", True, [], []),
         ("alone", True, [], []),
     ],
 )
