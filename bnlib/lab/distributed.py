@@ -33,7 +33,6 @@ from torch.nn.parallel import DistributedDataParallel
 from bnlib.lab.batches import batch_order
 from bnlib.lab.data import fashion_mnist
 from bnlib.lab.models import CNN, MLP
-from bnlib.lab.statistics import mean_interval
 from bnlib.torch import SyncBatchNorm, convert_sync_batchnorm
 
 __all__ = ["NETWORKS", "PARTS", "compare", "normalize_part", "train"]
@@ -146,6 +145,8 @@ def device() -> torch.device:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do what ``torchrun`` started this process for."""
+    from bnlib.lab.statistics import mean_interval  # loads SciPy, which no other process waits for
+
     parser = argparse.ArgumentParser(prog="torchrun ... -m bnlib.lab.distributed", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--steps", type=int, default=STEPS, help="of each training, a multiple of 10")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ from bnlib.lab.registry import experiment
 from bnlib.torch import BatchNorm1d, SyncBatchNorm
 
 PROCESSES = 4
-SIZES = [2**n for n in range(3, 23)]
-"""Bytes that are summed over the processes: from one number to half a million."""
+SIZES = [2**n for n in range(7, 23)]
+"""Bytes that are summed over the processes: from 16 numbers to half a million."""
 CHANNELS = [16, 64, 256, 1024]
 
 
@@ -42,7 +43,8 @@ def across_devices(settings: Mapping[str, Any], seeds: Sequence[int]) -> Mapping
 def collectives(settings: Mapping[str, Any], seeds: Sequence[int]) -> Mapping[str, Any]:
     """Time of a sum over local processes against its size, and of batch norm with and without sharing.
 
-    A seed is a repetition. Metrics, in microseconds on rank 0, medians over repeated calls:
+    A seed is a repetition. Metrics, in microseconds on rank 0, the fastest of 60 calls, which other work of
+    the machine disturbs least:
         all_reduce: shape (S, K) for K sizes in bytes.
         by_process, shared: forward and backward pass of a layer on (2, C), shape (S, L) for L values of C.
     """
@@ -54,9 +56,9 @@ def times(sizes: Sequence[int], channels: Sequence[int]) -> Mapping[str, NDArray
     """Measure on a rank what ``collectives`` records of one repetition."""
     buffers = [torch.zeros(size // 8, dtype=torch.float64) for size in sizes]
     layers: dict[str, type[nn.Module]] = {"by_process": BatchNorm1d, "shared": SyncBatchNorm}
-    found = {"all_reduce": [median_time(lambda b=b: dist.all_reduce(b)) for b in buffers]}
+    found = {"all_reduce": [fastest(partial(dist.all_reduce, b)) for b in buffers]}
     for name, kind in layers.items():
-        found[name] = [median_time(Step(kind(c), torch.randn(2, c))) for c in channels]
+        found[name] = [fastest(Step(kind(c), torch.randn(2, c))) for c in channels]
     return {name: np.array(values) for name, values in found.items()}
 
 
@@ -71,12 +73,12 @@ class Step:
         self.layer(self.x).sum().backward()
 
 
-def median_time(call: Any, repeat: int = 100) -> float:
-    """Return the median time of a call in microseconds, all ranks calling at once; the first is left out."""
+def fastest(call: Callable[[], object], repeat: int = 60) -> float:
+    """Return the shortest time of a call in microseconds; all ranks call at once."""
     spent = []
-    for _ in range(repeat + 1):
+    for _ in range(repeat):
         dist.barrier()
         start = time.perf_counter()
         call()
-        spent.append(1e6 * (time.perf_counter() - start))
-    return float(np.median(spent[1:]))
+        spent.append(time.perf_counter() - start)
+    return 1e6 * min(spent)
