@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import signal
 import sys
 import tempfile
 import traceback
@@ -106,6 +107,7 @@ def work(connection: Connection) -> None:
 
     A rank that fails stays in its group, so that the others do not fail before it is heard.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the process that waits for the result
     torch.set_num_threads(1)
     while True:
         try:
