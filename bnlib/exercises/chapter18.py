@@ -120,7 +120,7 @@ def merge_three(counts: np.ndarray, means: np.ndarray, m2s: np.ndarray) -> tuple
     returns=("sum_dy", "sum_dy_x_hat"),
     cases=[_upstream(184, 3, 2), _upstream(186, 4, 3, 2), _upstream(188, 5, 4)],
     hints=[
-        "The gradient (18.4) needs two sums over all values. Each worker adds its own part.",
+        "The gradient (18.5) needs two sums over all values. Each worker adds its own part.",
         "They are those of dy and of dy·x̂, one number a channel each.",
         "Channels are axis 1: sum over axis 0 and over all axes from 2 on.",
     ],
