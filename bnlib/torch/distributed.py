@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import Any
 
@@ -162,6 +163,14 @@ class SyncBatchNorm(AnyRank):
         self.process_group = process_group
 
     convert_sync_batchnorm = staticmethod(convert_sync_batchnorm)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SyncBatchNorm:
+        """Copy the layer; the copy communicates in the same group."""
+        memo[id(self.process_group)] = self.process_group
+        new = type(self).__new__(type(self))
+        memo[id(self)] = new
+        new.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return new
 
     def normalize(
         self,

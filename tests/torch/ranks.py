@@ -1,5 +1,6 @@
 """What the tests of SyncBatchNorm run on every rank: functions that other processes can import."""
 
+import copy
 import time
 from datetime import timedelta
 
@@ -116,7 +117,7 @@ def half_of_the_group():
     groups = [dist.new_group([0, 1]), dist.new_group([2, 3])]
     x, dy = own_part(whole_batch((8, 3)), [2, 2, 2, 2])
     layer = made(SyncBatchNorm, 3, process_group=groups[dist.get_rank() // 2])
-    return outcome(layer, x, dy)
+    return outcome(copy.deepcopy(layer), x, dy)
 
 
 def refused():
