@@ -10,6 +10,7 @@ import torch.distributed as dist
 from tensors import random_like
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bnlib.torch import BatchNorm1d, SyncBatchNorm, convert_sync_batchnorm, sync_batch_norm
 
@@ -90,26 +91,33 @@ def bits(shape, splits):
     return layer.running_mean.numpy().tobytes() + layer.running_var.numpy().tobytes()
 
 
+class Collectives(TorchDispatchMode):
+    """Note the collectives that are called."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.namespace == "c10d":
+            self.names.append(function._opname)
+        return function(*args, **(kwargs or {}))
+
+
 def collectives(mode, needs_gradient):
     """Return the names of the collectives of a forward and of a backward pass."""
     layer = SyncBatchNorm(3, track_running_stats=mode != "evaluation, nothing tracked")
     layer.train(not mode.startswith("evaluation"))
     if mode == "alone":
         layer.process_group = [dist.new_group([r]) for r in range(dist.get_world_size())][dist.get_rank()]
-    found, x = [], torch.randn(4, 3, 5, requires_grad=needs_gradient)
-    y = None
-
-    def forward():
-        nonlocal y
+    x = torch.randn(4, 3, 5, requires_grad=needs_gradient)
+    with Collectives() as forward:
         y = layer(x)
         if mode == "evaluation":
             sync_batch_norm(x, layer.running_mean, layer.running_var)
-
-    for step in (forward, lambda: y.sum().backward()):
-        with torch.profiler.profile() as profile:
-            step()
-        found.append(sorted(e.name for e in profile.events() if e.name.startswith("gloo:")))
-    return found
+    with Collectives() as backward:
+        y.sum().backward()
+    return forward.names, backward.names
 
 
 def half_of_the_group():

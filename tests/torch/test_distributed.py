@@ -137,15 +137,15 @@ def test_what_is_not_finite_reaches_every_rank_in_its_channel_alone(bad):
 @pytest.mark.parametrize(
     ("mode", "needs_gradient", "forward", "backward"),
     [
-        ("training", True, ["gloo:all_gather"], ["gloo:all_reduce"]),
-        ("training", False, ["gloo:all_gather"], []),
+        ("training", True, ["allgather_"], ["allreduce_"]),
+        ("training", False, ["allgather_"], []),
         ("evaluation", True, [], []),
         ("evaluation, nothing tracked", True, [], []),
         ("alone", True, [], []),
     ],
 )
 def test_one_collective_forward_and_one_backward(mode, needs_gradient, forward, backward):
-    assert run_on(2, ranks.collectives, mode, needs_gradient) == [[forward, backward]] * 2
+    assert run_on(2, ranks.collectives, mode, needs_gradient) == [(forward, backward)] * 2
 
 
 @pytest.mark.parametrize("backward", [False, True])
