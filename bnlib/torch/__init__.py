@@ -1,5 +1,6 @@
 """Batch normalization for PyTorch: drop-in, more accurate, and checked against ``bnlib.reference``."""
 
+from bnlib.torch.distributed import SyncBatchNorm, convert_sync_batchnorm, sync_batch_norm
 from bnlib.torch.functional import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
 from bnlib.torch.ghost import GhostBatchNorm, ghost_batch_norm
 from bnlib.torch.modules import (
@@ -22,11 +23,14 @@ __all__ = [
     "LazyBatchNorm2d",
     "LazyBatchNorm3d",
     "RenormSchedule",
+    "SyncBatchNorm",
     "batch_norm",
     "batch_renorm",
+    "convert_sync_batchnorm",
     "ghost_batch_norm",
     "group_norm",
     "instance_norm",
     "layer_norm",
     "rms_norm",
+    "sync_batch_norm",
 ]

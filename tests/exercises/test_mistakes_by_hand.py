@@ -78,6 +78,17 @@ def shift_after_a_whole_step(x, y, W1, W2, lr):
     return np.linalg.norm(moved - second) / lengths[0], np.vdot(second, moved) / lengths[0] / lengths[1]
 
 
+def share_averaged_variances(x, counts, means, variances, eps):
+    mean, var = (np.average(t, axis=0, weights=counts) for t in (means, variances))
+    return (x - mean) / np.sqrt(var + eps)
+
+
+def share_by_half_a_count(x, counts, means, variances, eps):
+    mean = np.mean(means, axis=0)
+    var = np.average(variances + (means - mean) ** 2, axis=0, weights=counts)
+    return (x - mean) / np.sqrt(var + eps)
+
+
 BY_HAND = [
     ("1.1", lambda x: (x - np.mean(x)) / np.std(x), ("one mean for all",)),
     ("1.1", lambda x: ((x.T - x.mean(1)) / x.std(1)).T, ("wrong axis",)),
@@ -166,6 +177,19 @@ BY_HAND = [
         ("reversed",),
     ),
     ("12.5", lambda x, p: x.var(0) / (x.var(0) / (1 - p)), ("mean forgotten",)),
+    ("18.1", lambda n, mu, m2: (n @ mu / n.sum(), m2.sum(0)), ("within only",)),
+    ("18.1", lambda n, mu, m2: (mu.mean(0), m2.sum(0)), ("mean of the means", "within only")),
+    ("18.2", lambda dy, x_hat: (dy.sum(0), (dy * x_hat).sum(0)), ("samples only",)),
+    ("18.3", lambda dy, x_hat, s, g, a, b, m: g * s * dy, ("statistics detached",)),
+    (
+        "18.3",
+        lambda dy, x_hat, s, g, a, b, m: g * s * (dy - dy.mean(0) - x_hat * (dy * x_hat).mean(0)),
+        ("own sum of dy", "own sum of dy x_hat"),
+    ),
+    ("18.4", share_averaged_variances, ("variances averaged",)),
+    ("18.4", share_by_half_a_count, ("counts ignored in the mean",)),
+    ("18.4", lambda x, n, mu, v, eps: (x - x.mean(0)) / np.sqrt(x.var(0) + eps), ("own statistics",)),
+    ("18.5", 1020.5, ("one collective",)),
 ]
 
 

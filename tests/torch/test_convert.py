@@ -228,7 +228,11 @@ def test_any_tree_keeps_all_but_the_wanted_types(model, to):
     ("call", "error", "message"),
     [
         (lambda: convert([nn.ReLU()]), TypeError, "expected model to be a torch.nn.Module, got list"),
-        (lambda: convert(nn.ReLU(), "jax"), ValueError, "expected to to be 'bnlib' or 'torch', got 'jax'"),
+        (
+            lambda: convert(nn.ReLU(), "jax"),
+            ValueError,
+            "expected to to be 'bnlib', 'torch' or 'sync', got 'jax'",
+        ),
     ],
 )
 def test_errors(call, error, message):

@@ -1,0 +1,69 @@
+"""The example for torchrun runs, and shared statistics make it one process with the whole batch."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from bnlib.lab import distributed
+from bnlib.lab.distributed import NETWORKS, PARTS, compare
+from bnlib.lab.experiments.across_devices import across_devices, collectives
+from bnlib.lab.processes import run_on
+
+
+def short(part, **changes):
+    return {**PARTS[part], "steps": 20, **changes}
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_shared_statistics_are_those_of_one_process_with_the_whole_batch(network):
+    first, second = run_on(2, compare, short(f"{network}, shared"), [0, 1])
+    (whole,) = run_on(1, compare, short(f"{network}, by process", samples=4), [0, 1])
+    (apart, _) = run_on(2, compare, short(f"{network}, by process"), [0, 1])
+    for name, shape in (("loss_curve", (2, 10)), ("train_loss", (2,)), ("test_accuracy", (2,))):
+        np.testing.assert_array_equal(first[name], second[name])
+        assert np.shape(first[name]) == shape
+    start = np.s_[:, :4]  # later steps multiply what float32 rounds
+    np.testing.assert_allclose(first["loss_curve"][start], whole["loss_curve"][start], rtol=1e-3)
+    assert np.abs(apart["loss_curve"] - whole["loss_curve"])[start].max() > 0.02
+
+
+def test_the_experiment_is_the_example_on_four_processes(monkeypatch):
+    monkeypatch.setattr("bnlib.lab.experiments.across_devices.PROCESSES", 2)
+    found = across_devices(short("MLP, shared"), [3])
+    np.testing.assert_array_equal(
+        found["loss_curve"], run_on(2, compare, short("MLP, shared"), [3])[0]["loss_curve"]
+    )
+
+
+def test_the_times_of_collectives_are_by_repetition_and_size():
+    found = collectives({"processes": 2, "bytes": [8, 1 << 20], "channels": [16]}, [0, 1])
+    assert {name: v.shape for name, v in found.items()} == {
+        "all_reduce": (2, 2),
+        "by_process": (2, 1),
+        "shared": (2, 1),
+    }
+    assert all((v > 0).all() for v in found.values())
+    assert (found["all_reduce"][:, 1] > found["all_reduce"][:, 0]).all()
+
+
+def test_torchrun_runs_it():
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    options = ["-m", "bnlib.lab.distributed", "--steps", "10", "--seeds", "2"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line[:16].strip() for line in lines] == list(PARTS)
+    assert all("test accuracy 0." in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "processes", "expected"), [(0, 4, "cpu"), (2, 4, "cpu"), (4, 4, "cuda:3"), (8, 0, "cpu")]
+)
+def test_each_process_gets_a_gpu_if_all_of_the_machine_do(gpus, processes, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    assert str(distributed.device()) == expected
