@@ -163,6 +163,20 @@ def check_batch_norm(
         check_more_than_one(x, (0, *range(2, x.ndim)), "channel")
 
 
+def check_residual(residual: object, x: Tensor) -> None:
+    """Raise unless ``residual`` is None or a tensor of the shape, dtype and device of ``x``."""
+    if residual is None:
+        return
+    if not isinstance(residual, Tensor):
+        raise TypeError(f"expected residual to be a tensor, got {type(residual).__name__}")
+    if residual.shape != x.shape:
+        raise RuntimeError(f"expected residual of shape {tuple(x.shape)}, got {tuple(residual.shape)}")
+    if residual.dtype != x.dtype or residual.device != x.device:
+        raise RuntimeError(
+            f"expected residual of {x.dtype} on {x.device}, got {residual.dtype} on {residual.device}"
+        )
+
+
 def check_module(model: object) -> None:
     """Raise TypeError unless ``model`` is a module."""
     if not isinstance(model, nn.Module):

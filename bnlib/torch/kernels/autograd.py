@@ -79,7 +79,7 @@ class Kernels(Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients for x, weight, bias and what was added."""
         x, weight, bits, shift, residual, var = ctx.saved_tensors
-        if torch.is_grad_enabled() or is_batched(dy):
+        if torch.is_grad_enabled() or (not torch.compiler.is_compiling() and is_batched(dy)):
             g = torch.where(unpacked(bits, x), dy, 0) if bits.numel() else dy
             dx, dbias, dweight = plain_backward(g, x, weight, None if ctx.training else (shift, var), ctx.eps)
             dadded: Tensor | None = g

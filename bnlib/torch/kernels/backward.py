@@ -88,10 +88,10 @@ def hold_backward(
     ticket_ptr,  # (blocks of channels,) int32, zero, or None
     MEMBERS,
     eps,
-    C,
-    S_GIVEN,  # unless S_CONST
-    M,
-    S_CONST: tl.constexpr,
+    CHANNELS,
+    POSITIONS,
+    M,  # values of a channel
+    RUN: tl.constexpr,
     CHANNELS_LAST: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_C: tl.constexpr,
@@ -102,7 +102,8 @@ def hold_backward(
 
     A program alone merges nothing: then ``parts_ptr`` is None.
     """
-    S = S_GIVEN if S_CONST == 0 else S_CONST
+    C = RUN if CHANNELS_LAST and RUN > 0 else CHANNELS
+    S = RUN if not CHANNELS_LAST and RUN > 0 else POSITIONS
     member = tl.program_id(0) % MEMBERS
     i0 = member * BLOCK_M
     i = i0 + tl.arange(0, BLOCK_M)
@@ -145,10 +146,10 @@ def sums(
     eps,
     first_channel,
     last_channel,
-    C,
-    S_GIVEN,  # unless S_CONST
-    M,
-    S_CONST: tl.constexpr,
+    CHANNELS,
+    POSITIONS,
+    M,  # values of a channel
+    RUN: tl.constexpr,
     CHANNELS_LAST: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_C: tl.constexpr,
@@ -159,11 +160,12 @@ def sums(
 
     The last of the programs of a block of channels merges their sums.
     """
-    S = S_GIVEN if S_CONST == 0 else S_CONST
+    C = RUN if CHANNELS_LAST and RUN > 0 else CHANNELS
+    S = RUN if not CHANNELS_LAST and RUN > 0 else POSITIONS
     member, MEMBERS, block = tl.program_id(0), tl.num_programs(0), tl.program_id(1)
     c0 = first_channel + block * BLOCK_C
     c = c0 + tl.arange(0, BLOCK_C)
-    inside = c < last_channel
+    inside = c < (C if CHANNELS_LAST else last_channel)
     shift, residual, inv_std = load_statistics(shift_ptr, residual_ptr, var_ptr, c, inside, eps)
     plain = tl.zeros([BLOCK_M, BLOCK_C], tl.float32)
     product = tl.zeros([BLOCK_M, BLOCK_C], tl.float32)
@@ -200,21 +202,22 @@ def gradient(
     eps,
     first_channel,
     last_channel,
-    C,
-    S_GIVEN,  # unless S_CONST
-    M,
-    S_CONST: tl.constexpr,
+    CHANNELS,
+    POSITIONS,
+    M,  # values of a channel
+    RUN: tl.constexpr,
     CHANNELS_LAST: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_C: tl.constexpr,
     TRAINING: tl.constexpr,
 ):
     """Store the gradient for the input, given the sums; backwards, as ``normalize``."""
-    S = S_GIVEN if S_CONST == 0 else S_CONST
+    C = RUN if CHANNELS_LAST and RUN > 0 else CHANNELS
+    S = RUN if not CHANNELS_LAST and RUN > 0 else POSITIONS
     member, MEMBERS = tl.program_id(0), tl.num_programs(0)
     c0 = first_channel + tl.program_id(1) * BLOCK_C
     c = c0 + tl.arange(0, BLOCK_C)
-    inside = c < last_channel
+    inside = c < (C if CHANNELS_LAST else last_channel)
     shift, residual, inv_std = load_statistics(shift_ptr, residual_ptr, var_ptr, c, inside, eps)
     factor = inv_std * load_parameter(weight_ptr, c, inside, 1.0)
     first, second = load_parameter(sums_ptr, c, inside, 0.0), load_parameter(sums_ptr + C, c, inside, 0.0)

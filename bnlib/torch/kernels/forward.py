@@ -91,10 +91,10 @@ def hold(
     MEMBERS,
     momentum,
     eps,
-    C,
-    S_GIVEN,  # unless S_CONST
-    M,
-    S_CONST: tl.constexpr,
+    CHANNELS,
+    POSITIONS,
+    M,  # values of a channel
+    RUN: tl.constexpr,
     CHANNELS_LAST: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_C: tl.constexpr,
@@ -104,7 +104,8 @@ def hold(
 
     A program alone merges nothing: then ``parts_ptr`` is None.
     """
-    S = S_GIVEN if S_CONST == 0 else S_CONST
+    C = RUN if CHANNELS_LAST and RUN > 0 else CHANNELS
+    S = RUN if not CHANNELS_LAST and RUN > 0 else POSITIONS
     member = tl.program_id(0) % MEMBERS
     i0 = member * BLOCK_M
     i = i0 + tl.arange(0, BLOCK_M)
@@ -151,10 +152,10 @@ def moments(
     momentum,
     first,  # channel
     last,
-    C,
-    S_GIVEN,  # unless S_CONST
-    M,
-    S_CONST: tl.constexpr,
+    CHANNELS,
+    POSITIONS,
+    M,  # values of a channel
+    RUN: tl.constexpr,
     CHANNELS_LAST: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_C: tl.constexpr,
@@ -166,10 +167,11 @@ def moments(
     Each program sums ``x - shift`` and its square in one pass; its shift is the mean of its first tile. The
     last of the programs of a block of channels merges their sums.
     """
-    S = S_GIVEN if S_CONST == 0 else S_CONST
+    C = RUN if CHANNELS_LAST and RUN > 0 else CHANNELS
+    S = RUN if not CHANNELS_LAST and RUN > 0 else POSITIONS
     member, MEMBERS, block = tl.program_id(0), tl.num_programs(0), tl.program_id(1)
     c = first + block * BLOCK_C + tl.arange(0, BLOCK_C)
-    inside = c < last
+    inside = c < (C if CHANNELS_LAST else last)
     i = member * BLOCK_M + tl.arange(0, BLOCK_M)
     at, ok = offsets(i, c, C, S, CHANNELS_LAST), (i < M)[:, None] & inside[None, :]
     x = tl.load(x_ptr + at, mask=ok, other=0, eviction_policy=POLICY).to(tl.float32)
@@ -217,10 +219,10 @@ def normalize(
     eps,
     first,  # channel
     last,
-    C,
-    S_GIVEN,  # unless S_CONST
-    M,
-    S_CONST: tl.constexpr,
+    CHANNELS,
+    POSITIONS,
+    M,  # values of a channel
+    RUN: tl.constexpr,
     CHANNELS_LAST: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_C: tl.constexpr,
@@ -229,11 +231,12 @@ def normalize(
 
     It goes backwards: what ``moments`` read last is still in the cache.
     """
-    S = S_GIVEN if S_CONST == 0 else S_CONST
+    C = RUN if CHANNELS_LAST and RUN > 0 else CHANNELS
+    S = RUN if not CHANNELS_LAST and RUN > 0 else POSITIONS
     member, MEMBERS = tl.program_id(0), tl.num_programs(0)
     c0 = first + tl.program_id(1) * BLOCK_C
     c = c0 + tl.arange(0, BLOCK_C)
-    inside = c < last
+    inside = c < (C if CHANNELS_LAST else last)
     shift, residual, inv_std = load_statistics(shift_ptr, residual_ptr, var_ptr, c, inside, eps)
     factor = inv_std * load_parameter(weight_ptr, c, inside, 1.0)
     bias = load_parameter(bias_ptr, c, inside, 0.0)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from bnlib.torch.kernels.plan import Device, Geometry, Plan, make_plan, power_of_two
 
-MERGED_VALUES = 8192  # that a program merges at a time
-VALUES_PER_WARP = 512
+MERGED_VALUES = 4096  # that a program merges at a time
+VALUES_PER_WARP = 256
 REGISTERS = 128  # of a thread that holds values: two programs of 8 warps then fit a multiprocessor
 NO_GPU = Device(multiprocessors=4, l2_bytes=1 << 16)  # the interpreter's
 
@@ -85,13 +85,13 @@ class Launch:
     def tile(self) -> dict[str, Any]:
         """The constants of a tile.
 
-        Of the number of positions the compiler knows that it is a multiple of 16, or else its value: it then
-        sees how many neighbours to load at once, and divides without a division.
+        Of the length of a run of neighbours the compiler knows that it is a multiple of 16, or else its
+        value: it then sees how many of them to load at once, and divides without a division.
         """
-        positions, last = self.geometry.positions, self.geometry.channels_last
+        run = self.channels if self.geometry.channels_last else self.geometry.positions
         return {
-            "S_CONST": 0 if last or positions % 16 == 0 else positions,
-            "CHANNELS_LAST": last,
+            "RUN": 0 if run % 16 == 0 else run,
+            "CHANNELS_LAST": self.geometry.channels_last,
             "BLOCK_M": self.plan.block_m,
             "BLOCK_C": self.plan.block_c,
         }

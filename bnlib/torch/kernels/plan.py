@@ -15,8 +15,10 @@ from typing import Literal
 
 Method = Literal["one", "group", "l2", "split"]
 
-HELD_BYTES = 32 << 10  # that one program holds in registers: 32 registers of each of 256 threads
-STREAMED_BYTES = 16 << 10  # that one program reads at a time where it holds nothing
+HELD_VALUES = 8192  # that one program holds in registers: 32 for each of 256 threads
+SCATTERED_VALUES = 2048  # that it holds where neighbours cannot be loaded together: each needs its address
+STREAMED_VALUES = 4096  # that one program reads at a time where it holds nothing
+VECTOR_BYTES = 16  # that one instruction loads
 SMALL_BYTES = 16 << 10  # below this a barrier costs more than the other programs save
 ROW_BYTES = 128  # of neighbouring channels that one program reads: a line of the cache
 MOST_L2_BYTES = 25 << 20
@@ -48,6 +50,11 @@ class Geometry:
     channels: int
     positions: int
     channels_last: bool
+
+    def in_vectors(self, itemsize: int) -> bool:
+        """Tell whether each run of neighbours is a multiple of 16 bytes long."""
+        run = self.channels if self.channels_last else self.positions
+        return run * itemsize % VECTOR_BYTES == 0
 
     @property
     def values(self) -> int:
@@ -116,7 +123,8 @@ def hold(geometry: Geometry, itemsize: int, tensors: int, device: Device) -> Pla
     blocks = -(-geometry.channels // block_c)
     resident = PROGRAMS_HELD * device.multiprocessors
     row = block_c * itemsize * tensors
-    most_rows = max(8, HELD_BYTES // row)
+    most = HELD_VALUES // tensors if geometry.in_vectors(itemsize) else SCATTERED_VALUES
+    most_rows = max(8, most // block_c)
     needed = -(-m // most_rows)
     if needed == 1 and (blocks >= device.multiprocessors or m * row <= SMALL_BYTES):
         return Plan("one", max(8, power_of_two(m)), block_c, 1, blocks, geometry.channels)
@@ -144,8 +152,7 @@ def stream(geometry: Geometry, itemsize: int, tensors: int, device: Device) -> P
         method = "l2"
     elif fitting and not geometry.channels_last:
         at_once, method = fitting, "l2"
-    rows = STREAMED_BYTES // (block_c * itemsize * tensors)
-    block_m = max(8, min(rows, power_of_two(m)))
+    block_m = max(8, min(STREAMED_VALUES // (block_c * tensors), power_of_two(m)))
     blocks = -(-at_once // block_c)
     members = max(1, min(PROGRAMS_STREAMED * device.multiprocessors // blocks, -(-m // block_m)))
     return Plan(method, block_m, block_c, members, 1, at_once)  # type: ignore[arg-type]
