@@ -85,7 +85,16 @@ class Kernels(Function):
             dadded: Tensor | None = g
         else:
             dx, dadded, sums = ops.backward(
-                dy, x, shift, residual, var, weight, bits, ctx.eps, ctx.training, ctx.added and bits.numel() > 0
+                dy,
+                x,
+                shift,
+                residual,
+                var,
+                weight,
+                bits,
+                ctx.eps,
+                ctx.training,
+                ctx.added and bits.numel() > 0,
             )
             dbias, dweight = sums
             dadded = dadded if bits.numel() else dy
@@ -125,7 +134,7 @@ def plain_backward(
     if running is None:
         statistics = shifted_statistics(x, axes, center=True)[1]
         dx, sums = blocks.backward_whole(g, x, gamma, statistics, axes, axes, eps, True)
-        return dx, sums.dy.flatten(), sums.dy_x_hat.flatten()
+        return dx, sums.dy.view(-1), sums.dy_x_hat.view(-1)
     mean, var = (t.float().view(by_channel) for t in running)
     inv_std = Statistics(mean, torch.zeros_like(mean), var).inv_std(eps)
     factor = inv_std if gamma is None else inv_std * gamma

@@ -1,7 +1,7 @@
 """The backward pass on the GPU: three kernels and what launches them.
 
-``dx = weight / sqrt(var + eps) * (g - mean(g) - x_hat * mean(g * x_hat))``, where g is dy, or 0 where ReLU was
-off. ``hold_backward`` reads dy and x once; ``sums`` and ``gradient`` read them twice.
+``dx = weight / sqrt(var + eps) * (g - mean(g) - x_hat * mean(g * x_hat))``, where g is dy, or 0 where ReLU
+was off. ``hold_backward`` reads dy and x once; ``sums`` and ``gradient`` read them twice.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def hold_backward(
     CHUNK: tl.constexpr,
     TRAINING: tl.constexpr,
 ):
-    """Differentiate blocks of channels, each held in the registers of ``MEMBERS`` programs that run at a time.
+    """Differentiate blocks of channels, each held in the registers of ``MEMBERS`` programs at a time.
 
     A program alone merges nothing: then ``parts_ptr`` is None.
     """
@@ -260,17 +260,17 @@ def differentiate(
     if plan.holds:
         hold_backward[launch.grid_of_groups()](
             dy, x, dx, dadded, bits, shift, residual, var, weight, totals, parts, ticket, plan.members, eps,
-            *launch.sizes, **launch.tile, CHUNK=launch.chunk, TRAINING=training, **launch.holding_options(),
+            *launch.sizes, **launch.tile, CHUNK=launch.chunk, TRAINING=training, **launch.options(barrier=plan.members > 1),
         )  # fmt: skip
         return dx, dadded, totals
     policy = "evict_last" if plan.method == "l2" else ""
     for first, last, grid in launch.slices():
         sums[grid](
             dy, x, bits, shift, residual, var, totals, parts, ticket, eps, first, last,
-            *launch.sizes, **launch.tile, CHUNK=launch.chunk, POLICY=policy, num_warps=launch.warps,
+            *launch.sizes, **launch.tile, CHUNK=launch.chunk, POLICY=policy, **launch.options(),
         )  # fmt: skip
         gradient[grid](
             dy, x, dx, dadded, bits, shift, residual, var, weight, totals, eps, first, last,
-            *launch.sizes, **launch.tile, TRAINING=training, num_warps=launch.warps,
+            *launch.sizes, **launch.tile, TRAINING=training, **launch.options(),
         )  # fmt: skip
     return dx, dadded, totals

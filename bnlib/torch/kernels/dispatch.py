@@ -28,7 +28,7 @@ def runs_on(device: torch.device) -> bool:
 def suits(x: Tensor, *others: Tensor | None, added: Tensor | None = None) -> bool:
     """Tell whether the kernels take ``x``, shape (N, C, ...), with parameters and statistics of shape (C,).
 
-    ``x`` is not empty, on a GPU, in float16, bfloat16 or float32, and packed: contiguous, or with the channels
+    ``x`` is not empty, on a GPU, in float16, bfloat16 or float32, and packed: contiguous, or with channels
     last. ``added`` lies in memory as ``x`` does. Transforms of ``torch.func`` and derivatives in forward mode
     are left to plain operations.
     """

@@ -31,7 +31,7 @@ from bnlib.torch.kernels.tiles import (
 def store_statistics(
     ptr, running_mean_ptr, running_var_ptr, momentum_ptr, momentum, c, ok, C, M, shift, residual, var
 ):
-    """Store the statistics in (3, C), and move the running ones towards the mean and the unbiased variance."""
+    """Store the statistics in (3, C), move the running ones towards the mean and the unbiased variance."""
     tl.store(ptr + c, shift, mask=ok)
     tl.store(ptr + C + c, residual, mask=ok)
     tl.store(ptr + 2 * C + c, var, mask=ok)
@@ -273,18 +273,18 @@ def train(
     if plan.holds:
         hold[launch.grid_of_groups()](
             x, added, y, bits, statistics, *running, weight, bias, parts, ticket, plan.members, momentum, eps,
-            *launch.sizes, **launch.tile, CHUNK=launch.chunk, **launch.holding_options(),
+            *launch.sizes, **launch.tile, CHUNK=launch.chunk, **launch.options(barrier=plan.members > 1),
         )  # fmt: skip
         return y, statistics
     policy = "evict_last" if plan.method == "l2" else ""
     for first, last, grid in launch.slices():
         moments[grid](
             x, statistics, *running, parts, ticket, momentum, first, last,
-            *launch.sizes, **launch.tile, CHUNK=launch.chunk, POLICY=policy, num_warps=launch.warps,
+            *launch.sizes, **launch.tile, CHUNK=launch.chunk, POLICY=policy, **launch.options(),
         )  # fmt: skip
         normalize[grid](
             x, added, y, bits, *statistics, weight, bias, eps, first, last,
-            *launch.sizes, **launch.tile, num_warps=launch.warps,
+            *launch.sizes, **launch.tile, **launch.options(),
         )  # fmt: skip
     return y, statistics
 
@@ -304,6 +304,6 @@ def evaluate(
     y = torch.empty_like(x)
     normalize[launch.grid_of_tiles()](
         x, added, y, bits, mean, None, var, weight, bias, eps, 0, launch.channels,
-        *launch.sizes, **launch.tile, num_warps=launch.warps,
+        *launch.sizes, **launch.tile, **launch.options(),
     )  # fmt: skip
     return y

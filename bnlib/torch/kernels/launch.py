@@ -14,7 +14,7 @@ from bnlib.torch.kernels.plan import Device, Geometry, Plan, make_plan, power_of
 
 MERGED_VALUES = 4096  # that a program merges at a time
 VALUES_PER_WARP = 256
-REGISTERS = 128  # of a thread that holds values: two programs of 8 warps then fit a multiprocessor
+REGISTERS = 128  # of a thread at most: two programs of 8 warps then fit a multiprocessor
 NO_GPU = Device(multiprocessors=4, l2_bytes=1 << 16)  # the interpreter's
 
 _tickets: dict[tuple[torch.device, int], Tensor] = {}
@@ -106,13 +106,9 @@ class Launch:
         """Warps of a program."""
         return max(1, min(8, self.plan.block_m * self.plan.block_c // VALUES_PER_WARP))
 
-    def holding_options(self) -> dict[str, Any]:
-        """Return the options of a kernel that holds values; the driver refuses a barrier that could hang."""
-        return {
-            "num_warps": self.warps,
-            "maxnreg": REGISTERS,
-            "launch_cooperative_grid": self.plan.members > 1,
-        }
+    def options(self, barrier: bool = False) -> dict[str, Any]:
+        """Return the options of a kernel; with a barrier, the driver refuses what could hang."""
+        return {"num_warps": self.warps, "maxnreg": REGISTERS, "launch_cooperative_grid": barrier}
 
     def workspace(self, rows: int, x: Tensor) -> tuple[Tensor | None, Tensor | None]:
         """Return the place for ``rows`` numbers of each part of each channel, and the tickets, if needed."""

@@ -7,7 +7,7 @@ The kernels themselves, and Triton with them, are imported at the first call.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -55,7 +55,11 @@ def training_pass(
     """
     from bnlib.torch.kernels import forward
 
-    bits, launch, running = room_for_bits(x, relu), Launch.of(x, 1), (running_mean, running_var, momentum_tensor)
+    bits, launch, running = (
+        room_for_bits(x, relu),
+        Launch.of(x, 1),
+        (running_mean, running_var, momentum_tensor),
+    )
     with on_device(x):
         y, statistics = forward.train(
             x, added, bits if relu else None, running, weight, bias, momentum, eps, launch
@@ -63,7 +67,9 @@ def training_pass(
     return y, statistics, bits
 
 
-training_operator = torch.library.custom_op("bnlib::batch_norm_training", training_pass, mutates_args=("running_mean", "running_var"))
+training_operator = torch.library.custom_op(
+    "bnlib::batch_norm_training", training_pass, mutates_args=("running_mean", "running_var")
+)
 
 
 @training_operator.register_fake
@@ -102,7 +108,9 @@ def evaluation_pass(
     return y, bits
 
 
-evaluation_operator = torch.library.custom_op("bnlib::batch_norm_evaluation", evaluation_pass, mutates_args=())
+evaluation_operator = torch.library.custom_op(
+    "bnlib::batch_norm_evaluation", evaluation_pass, mutates_args=()
+)
 
 
 @evaluation_operator.register_fake
@@ -161,19 +169,26 @@ def _(
     return torch.empty_like(x), dadded, x.new_empty(2, x.shape[1], dtype=torch.float32)
 
 
-def train(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+Results = tuple[Tensor, Tensor, Tensor]
+
+
+def train(*arguments: Any) -> Results:
     """Do what ``training_pass`` does, in a graph or at once."""
     if torch.compiler.is_compiling():
-        return training_operator(*arguments)
+        return cast(Results, training_operator(*arguments))
     torch.autograd.graph.increment_version([t for t in arguments[2:4] if t is not None])
     return training_pass(*arguments)
 
 
 def evaluate(*arguments: Any) -> tuple[Tensor, Tensor]:
     """Do what ``evaluation_pass`` does, in a graph or at once."""
-    return (evaluation_operator if torch.compiler.is_compiling() else evaluation_pass)(*arguments)
+    if torch.compiler.is_compiling():
+        return cast(tuple[Tensor, Tensor], evaluation_operator(*arguments))
+    return evaluation_pass(*arguments)
 
 
-def backward(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+def backward(*arguments: Any) -> Results:
     """Do what ``backward_pass`` does, in a graph or at once."""
-    return (backward_operator if torch.compiler.is_compiling() else backward_pass)(*arguments)
+    if torch.compiler.is_compiling():
+        return cast(Results, backward_operator(*arguments))
+    return backward_pass(*arguments)

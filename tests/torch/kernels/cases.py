@@ -16,6 +16,13 @@ SHAPES = [(9, 1), (33, 20), (2, 8, 1, 1), (4, 3, 5, 7), (5, 8, 4, 4), (3, 5, 16)
 TOLERANCE = {torch.float32: 4e-6, torch.float16: 3e-3, torch.bfloat16: 2.5e-2}
 
 
+def cases():
+    """Return shapes, layouts and dtypes: all of them in float32, some in half precision."""
+    every = [(shape, layout, torch.float32) for shape in SHAPES for layout in layouts(shape)]
+    some = [((4, 3, 5, 7), "contiguous"), ((5, 8, 4, 4), "channels last"), ((33, 20), "contiguous")]
+    return every + [(*case, dtype) for case in some for dtype in DTYPES[1:]]
+
+
 class Batch(NamedTuple):
     """What goes into batch norm, fresh for each case, and the upstream gradient."""
 
@@ -70,9 +77,7 @@ def pieces(x, block_m, members, block_c=None, method="split", at_once=None):
     geometry = geometry_of(x)
     block_c = (8 if geometry.channels_last else 1) if block_c is None else block_c
     blocks = -(-geometry.channels // block_c)
-    return Launch(
-        geometry, Plan(method, block_m, block_c, members, blocks, at_once or geometry.channels)
-    )
+    return Launch(geometry, Plan(method, block_m, block_c, members, blocks, at_once or geometry.channels))
 
 
 def close(ours, exact, dtype=torch.float32, times=1.0):

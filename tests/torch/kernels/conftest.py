@@ -8,14 +8,14 @@ import torch
 
 ON_GPU = torch.cuda.is_available()
 INSTALLED = importlib.util.find_spec("triton") is not None
-collect_ignore = [] if INSTALLED else ["test_backward.py", "test_forward.py", "test_fused.py", "test_tiles.py"]
+collect_ignore = (
+    [] if INSTALLED else ["test_backward.py", "test_forward.py", "test_fused.py", "test_tiles.py"]
+)
 
 if INSTALLED and not ON_GPU:  # Triton decides what it is when it is imported
     before = os.environ.get("TRITON_INTERPRET")
     os.environ["TRITON_INTERPRET"] = "1"
     try:
-        import triton.experimental.gluon  # imported later, it would ask whether all is interpreted
-
         import bnlib.torch.kernels.backward
         import bnlib.torch.kernels.forward  # noqa: F401
     finally:

@@ -24,7 +24,7 @@ H200 = plan.Device(multiprocessors=132, l2_bytes=50 << 20)
 SHAPES = {
     "one": (32, 2048, 7, 7),
     "group": (32, 64, 56, 56),
-    "l2": (128, 8, 112, 112),
+    "eight channels": (128, 8, 112, 112),
     "split": (64, 4, 512, 512),
     "odd": (8, 64, 63, 63),
     "rows": (256, 1024),
@@ -77,7 +77,9 @@ def launch_all(shape, channels_last, dtype, act):
     added = x if act else None
     bits = torch.empty(x.numel(), dtype=torch.uint8) if act else None
     geometry = launch.geometry_of(x)
-    once, twice = (launch.Launch(geometry, plan.make_plan(geometry, x.element_size(), n, H200)) for n in (1, 2))
+    once, twice = (
+        launch.Launch(geometry, plan.make_plan(geometry, x.element_size(), n, H200)) for n in (1, 2)
+    )
     forward.train(x, added, bits, (rows[0], rows[1], None), rows[2], rows[3], 0.1, 1e-5, once)
     forward.evaluate(x, added, bits, rows[0], rows[1], rows[2], rows[3], 1e-5, once)
     saved = backward.Saved(x, rows[4], rows[5], rows[6], rows[2], bits)
@@ -103,6 +105,7 @@ def main(arguments):
                     "methods": methods,
                     "kernel": kernel,
                     "registers": registers,
+                    "threads": threads,
                     "spilled": spilled,
                     "loaded": moved(ptx, "ld") * threads,
                     "stored": moved(ptx, "st") * threads,

@@ -1,11 +1,8 @@
 import pytest
-import torch
-from cases import DTYPES, SHAPES, close, draw, exact, layouts, pieces
+from cases import cases, close, draw, exact, pieces
 
 from bnlib.torch.kernels import backward
 from bnlib.torch.kernels.launch import Launch
-
-CASES = [(shape, layout) for shape in SHAPES for layout in layouts(shape)]
 
 
 def differentiate(batch, launch, training, eps=1e-5):
@@ -35,8 +32,7 @@ def compare(batch, launch, training):
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("shape", "layout"), CASES)
+@pytest.mark.parametrize(("shape", "layout", "dtype"), cases())
 def test_gradients_agree_with_float64(shape, layout, dtype, training):
     batch = draw(shape, layout, dtype)
     compare(batch, Launch.of(batch.x, 2), training)
@@ -45,10 +41,9 @@ def test_gradients_agree_with_float64(shape, layout, dtype, training):
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("layout", ["contiguous", "channels last"])
 @pytest.mark.parametrize("members", [1, 2, 3])
-@pytest.mark.parametrize("at_once", [2, 5])
-def test_any_cut_into_programs_gives_the_same(layout, members, at_once, training):
+def test_any_cut_into_programs_gives_the_same(layout, members, training):
     batch = draw((3, 5, 6, 7), layout)
-    at_once = at_once if layout == "contiguous" else 5
+    at_once = 2 if layout == "contiguous" else 5
     compare(batch, pieces(batch.x, 16, members, at_once=at_once), training)
 
 
@@ -62,7 +57,7 @@ def test_a_large_mean_costs_no_digit(layout, cut):
 @pytest.mark.parametrize("cut", [(256, 1), (16, 3)])
 def test_the_gradient_sums_to_zero_and_is_orthogonal_to_the_output(cut):
     batch = draw((4, 3, 6, 8))
-    dx, _, _ = differentiate(batch, pieces(batch.x, *cut), training=True)
+    dx, _, _ = differentiate(batch, pieces(batch.x, *cut), training=True, eps=0.0)
     x = batch.x - batch.x.mean((0, 2, 3), keepdim=True)
     for product in (dx, dx * x):
         assert product.sum((0, 2, 3)).abs().max() <= 1e-4
