@@ -1,5 +1,6 @@
 """Kernels are tested on the GPU if there is one, else in Triton's interpreter, which runs them on the CPU."""
 
+import importlib
 import importlib.util
 import os
 
@@ -16,8 +17,13 @@ if INSTALLED and not ON_GPU:  # Triton decides what it is when it is imported
     before = os.environ.get("TRITON_INTERPRET")
     os.environ["TRITON_INTERPRET"] = "1"
     try:
-        import bnlib.torch.kernels.backward
-        import bnlib.torch.kernels.forward  # noqa: F401
+        # The first would be imported at the first launch, and ask whether all is interpreted.
+        for name in (
+            "triton.experimental.gluon",
+            "bnlib.torch.kernels.forward",
+            "bnlib.torch.kernels.backward",
+        ):
+            importlib.import_module(name)
     finally:
         if before is None:
             del os.environ["TRITON_INTERPRET"]

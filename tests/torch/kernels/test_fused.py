@@ -2,8 +2,10 @@ import pytest
 import torch
 from cases import SHAPES, cases, close, draw, exact, layouts, pieces
 
+import bnlib.torch
 from bnlib.torch import kernels
 from bnlib.torch.kernels import autograd, backward, forward, ops
+from bnlib.torch.kernels.dispatch import fits
 from bnlib.torch.kernels.launch import geometry_of
 
 
@@ -162,3 +164,45 @@ def test_unpacked_knows_each_layout():
             full = ops.room_for_bits(x, relu=True).fill_(255)
             assert autograd.unpacked(full, x).shape == x.shape
             assert autograd.unpacked(full, x).all()
+
+
+@pytest.fixture
+def on_kernels(monkeypatch):
+    """Send to the kernels all that they can address, on whatever device."""
+    monkeypatch.setattr(kernels, "suits", lambda x, *others, added=None: fits(x, *others, added=added))
+    calls = []
+    once = kernels.batch_norm
+    monkeypatch.setattr(kernels, "batch_norm", lambda *a, **k: calls.append(a) or once(*a, **k))
+    return calls
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("momentum", [0.2, None])
+@pytest.mark.parametrize("layer", [bnlib.torch.BatchNorm2d, bnlib.torch.BatchNormAct])
+def test_layers_use_the_kernels_and_mean_the_same(on_kernels, layer, momentum, training):
+    b = draw((4, 3, 5, 7))
+    fast = layer(3, momentum=momentum).to(b.x.device).train(training)
+    plain = torch.nn.BatchNorm2d(3, momentum=momentum).double().to(b.x.device).train(training)
+    act = layer is bnlib.torch.BatchNormAct
+    for _ in range(2):
+        y = fast(b.x, b.added) if act else fast(b.x)
+        expected = plain(b.x.double())
+        close(y.detach(), torch.relu(expected + b.added) if act else expected)
+    assert len(on_kernels) == 2
+    for name, value in plain.state_dict().items():
+        close(fast.state_dict()[name], value.double())
+
+
+def test_evaluation_without_statistics_is_refused_before_any_kernel(on_kernels):
+    with pytest.raises(RuntimeError, match="expected running_mean in evaluation, got None"):
+        bnlib.torch.batch_norm_act(draw((4, 3)).x, None, None, None)
+    assert not on_kernels
+
+
+def test_a_step_that_moves_the_statistics_makes_an_older_evaluation_stale():
+    b = draw((4, 3, 5, 7))
+    x = b.x.clone().requires_grad_()
+    y = kernels.batch_norm(x, b.running_mean, b.running_var, None, None, False, 0.1, 1e-5)
+    kernels.batch_norm(x, b.running_mean, b.running_var, None, None, True, 0.1, 1e-5)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(y, x, b.dy)
