@@ -260,7 +260,8 @@ def differentiate(
     if plan.holds:
         hold_backward[launch.grid_of_groups()](
             dy, x, dx, dadded, bits, shift, residual, var, weight, totals, parts, ticket, plan.members, eps,
-            *launch.sizes, **launch.tile, CHUNK=launch.chunk, TRAINING=training, **launch.options(barrier=plan.members > 1),
+            *launch.sizes, **launch.tile, CHUNK=launch.chunk, TRAINING=training,
+            **launch.options(barrier=plan.members > 1),
         )  # fmt: skip
         return dx, dadded, totals
     policy = "evict_last" if plan.method == "l2" else ""
