@@ -6,6 +6,7 @@ import variants_04
 import variants_05
 import variants_06
 import variants_07
+import variants_17
 
 import bnlib.reference as reference
 
@@ -138,4 +139,5 @@ CORRECT = {
     **variants_05.CORRECT,
     **variants_06.CORRECT,
     **variants_07.CORRECT,
+    **variants_17.CORRECT,
 }
