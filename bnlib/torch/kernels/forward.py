@@ -23,26 +23,9 @@ from bnlib.torch.kernels.tiles import (
     offsets,
     store_bits,
     store_moments,
+    store_statistics,
     wait_for_all,
 )
-
-
-@triton.jit
-def store_statistics(
-    ptr, running_mean_ptr, running_var_ptr, momentum_ptr, momentum, c, ok, C, M, shift, residual, var
-):
-    """Store the statistics in (3, C), move the running ones towards the mean and the unbiased variance."""
-    tl.store(ptr + c, shift, mask=ok)
-    tl.store(ptr + C + c, residual, mask=ok)
-    tl.store(ptr + 2 * C + c, var, mask=ok)
-    if running_mean_ptr is not None:
-        if momentum_ptr is not None:
-            momentum = tl.load(momentum_ptr)
-        mean = load_parameter(running_mean_ptr, c, ok, 0.0)
-        tl.store(running_mean_ptr + c, mean + momentum * ((shift - mean) + residual), mask=ok)
-        unbiased = var * (M.to(tl.float32) / (M - 1).to(tl.float32))
-        before = load_parameter(running_var_ptr, c, ok, 1.0)
-        tl.store(running_var_ptr + c, before + momentum * (unbiased - before), mask=ok)
 
 
 @triton.jit
