@@ -17,7 +17,7 @@ BOOK_SOURCES := _config.yml _toc.yml $(shell find chapters bnlib tools/site -typ
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install book test test-site bench experiments test-colab linkcheck dist serve lint format refresh adopt constraints clean
+.PHONY: help install book test test-site test-gpu bench bench-gpu experiments test-colab linkcheck dist serve lint format refresh adopt constraints clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -48,7 +48,14 @@ dist: $(BUILT)  ## pack the site and the notebooks into one zip in dist
 bench: export OMP_PROC_BIND := true
 bench: export OMP_PLACES := cores
 bench: $(INSTALLED)  ## run the benchmarks one after the other
-	@set -e; for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python $$script; done
+	@set -e; for script in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/*.py)); do echo "$$script"; $(BIN)/python $$script; done
+
+test-gpu: $(INSTALLED)  ## run the tests of the kernels on the GPU, against float64
+	$(BIN)/python -c 'import torch; torch.cuda.is_available() or exit("expected a GPU that PyTorch can use, got none")'
+	$(BIN)/python -m pytest tests/torch/kernels
+
+bench-gpu: $(INSTALLED)  ## time the kernels on the GPU and record it; MINUTES=9 stops, and goes on the next time
+	$(BIN)/python benchmarks/gpu.py $(if $(MINUTES),--minutes $(MINUTES))
 
 test-colab: $(INSTALLED)  ## run chapters as on Google Colab: CHAPTER=02 (all without), IPYWIDGETS=8, NEWEST=1
 	$(BIN)/python tools/colab.py $(CHAPTER) --ipywidgets $(or $(IPYWIDGETS),7) $(if $(NEWEST),--newest)

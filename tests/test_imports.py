@@ -36,7 +36,7 @@ def test_a_loaded_module_is_seen(heavy):
 def test_the_torch_backend_loads_neither_pages_nor_experiments():
     new = loaded_by("import bnlib.torch, bnlib.torch.surgery")
     assert "torch" in new
-    assert not new & {"matplotlib", "ipywidgets", "pooch"}
+    assert not new & {"matplotlib", "ipywidgets", "pooch", "triton"}
 
 
 @pytest.mark.parametrize("package", ["reference", "torch"])

@@ -82,8 +82,8 @@ def load(name: str, folder: Path = RESULTS) -> Record:
 
 
 def recorded(folder: Path = RESULTS) -> list[str]:
-    """Return the names of all experiments that have a record."""
-    return sorted(path.stem for path in folder.glob("*.json"))
+    """Return the names of all experiments that have a record; times on GPUs are none, see ``gpu``."""
+    return sorted(path.stem for path in folder.glob("*.json") if not path.stem.startswith("gpu-"))
 
 
 def run(experiment: Experiment, seeds: int | None = None, folder: Path = RESULTS) -> Record:

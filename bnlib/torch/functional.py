@@ -16,10 +16,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bnlib.torch import native
+from bnlib.torch import kernels, native
 from bnlib.torch.arithmetic import Statistics, compute_dtype, count, wide_dtype
 from bnlib.torch.autograd import in_transforms, normalize_over, scale_shift
 from bnlib.torch.validate import (
+    check_batch_norm,
     check_channels,
     check_eps,
     check_groups,
@@ -77,16 +78,12 @@ def batch_norm(
 
     Source: Ioffe & Szegedy (2015), Algorithms 1 and 2.
     """
-    check_input(input)
-    check_least_ndim(input, 2, "(N, C, ...)", IndexError)
-    check_channels(input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
-    check_eps(eps)
-    check_momentum(momentum)
+    check_batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
     if not training:
         return normalize_by_running(input, running_mean, running_var, weight, bias, eps)
-    check_running(running_mean, running_var)
+    if kernels.suits(input, running_mean, running_var, weight, bias):
+        return kernels.batch_norm(input, running_mean, running_var, weight, bias, True, momentum, eps)
     axes = (0, *range(2, input.ndim))
-    check_more_than_one(input, axes, "channel")
     gamma, beta = optional_by_channel(input, weight), optional_by_channel(input, bias)
     if not input.numel():
         return empty_output(input, gamma, beta)
@@ -308,6 +305,8 @@ def normalize_by_running(
         raise RuntimeError(f"expected {missing} in evaluation, got None")
     if not x.numel():
         return empty_output(x, optional_by_channel(x, weight), optional_by_channel(x, bias))
+    if kernels.suits(x, running_mean, running_var, weight, bias):
+        return kernels.batch_norm(x, running_mean, running_var, weight, bias, False, 0.0, eps)
     plain = not torch.compiler.is_compiling() and not in_transforms()
     if plain and native.suits_evaluation(x, running_mean, running_var, weight, bias, eps):
         return torch.batch_norm(x, weight, bias, running_mean, running_var, False, 0.0, eps, False)

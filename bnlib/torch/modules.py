@@ -43,11 +43,15 @@ class Forward(nn.modules.batchnorm._BatchNorm):
             TypeError, NotImplementedError, RuntimeError, ValueError: as ``functional.batch_norm``.
         """
         self._check_input_dim(input)  # type: ignore[no-untyped-call]
-        training = self.training or self.running_mean is None
-        keep = not self.training or self.track_running_stats
-        running_mean, running_var = (self.running_mean, self.running_var) if keep else (None, None)
+        training, running_mean, running_var = self.mode()
         momentum = self.track(self.batches_in(input))
         return self.normalize(input, running_mean, running_var, training, momentum)
+
+    def mode(self) -> tuple[bool, Tensor | None, Tensor | None]:
+        """Return whether the batch normalizes, and the running statistics that this call uses or moves."""
+        keep = not self.training or self.track_running_stats
+        running = (self.running_mean, self.running_var) if keep else (None, None)
+        return self.training or self.running_mean is None, *running
 
     def batches_in(self, input: Tensor) -> int:
         """Return how many batches ``input`` counts as."""

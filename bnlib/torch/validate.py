@@ -142,6 +142,41 @@ def check_more_than_one(x: Tensor, axes: tuple[int, ...], per: str) -> None:
         validate.check_more_than_one(tuple(x.shape), axes, per)
 
 
+def check_batch_norm(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    training: bool,
+    momentum: float | Tensor,
+    eps: float,
+) -> None:
+    """Raise unless these are arguments of batch norm, as its docstring says."""
+    check_input(x)
+    check_least_ndim(x, 2, "(N, C, ...)", IndexError)
+    check_channels(x, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
+    check_eps(eps)
+    check_momentum(momentum)
+    if training:
+        check_running(running_mean, running_var)
+        check_more_than_one(x, (0, *range(2, x.ndim)), "channel")
+
+
+def check_residual(residual: object, x: Tensor) -> None:
+    """Raise unless ``residual`` is None or a tensor of the shape, dtype and device of ``x``."""
+    if residual is None:
+        return
+    if not isinstance(residual, Tensor):
+        raise TypeError(f"expected residual to be a tensor, got {type(residual).__name__}")
+    if residual.shape != x.shape:
+        raise RuntimeError(f"expected residual of shape {tuple(x.shape)}, got {tuple(residual.shape)}")
+    if residual.dtype != x.dtype or residual.device != x.device:
+        raise RuntimeError(
+            f"expected residual of {x.dtype} on {x.device}, got {residual.dtype} on {residual.device}"
+        )
+
+
 def check_module(model: object) -> None:
     """Raise TypeError unless ``model`` is a module."""
     if not isinstance(model, nn.Module):

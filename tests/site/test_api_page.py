@@ -6,7 +6,14 @@ import re
 import pytest
 from conftest import SITE
 
-PACKAGES = ["bnlib.reference", "bnlib.torch", "bnlib.torch.surgery", "bnlib.exercises", "bnlib.course"]
+PACKAGES = [
+    "bnlib.reference",
+    "bnlib.torch",
+    "bnlib.torch.kernels",
+    "bnlib.torch.surgery",
+    "bnlib.exercises",
+    "bnlib.course",
+]
 NOT_CALLED = {"EXERCISES", "Exercise", "Mistake", "MAX_FRAMES", "COLORS"}
 
 

@@ -1,0 +1,123 @@
+"""Compile every kernel for a Hopper GPU without one, and print what the assembler says as JSON.
+
+The launchers run as they do on a GPU, on tensors of the CPU; each launch compiles and runs nothing.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ.pop("TRITON_INTERPRET", None)
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime.jit import JITFunction
+
+from bnlib.torch.kernels import backward, forward, launch, plan
+
+H200 = plan.Device(multiprocessors=132, l2_bytes=50 << 20)
+SHAPES = {
+    "one": (32, 2048, 7, 7),
+    "group": (32, 64, 56, 56),
+    "eight channels": (128, 8, 112, 112),
+    "split": (64, 4, 512, 512),
+    "odd": (8, 64, 63, 63),
+    "rows": (256, 1024),
+    "long rows": (65536, 64),
+}
+
+
+class NoDriver:
+    """Stands in for the driver of a GPU: names the target, and launches nothing."""
+
+    def get_current_target(self):
+        return GPUTarget("cuda", 90, 32)
+
+    def get_current_device(self):
+        return 0
+
+    def get_current_stream(self, device):
+        return 0
+
+
+def compile_only(self, *args, grid, warmup, **kwargs):
+    compiled = run(self, *args, grid=grid, warmup=True, **kwargs)
+    found.append((self.__name__, kwargs["BLOCK_M"] * kwargs["BLOCK_C"], compiled))
+
+
+def assemble(ptx):
+    """Return registers and spilled bytes of a kernel."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "kernel.ptx"
+        source.write_text(ptx)
+        command = [triton.knobs.nvidia.ptxas.path, "-v", "--gpu-name=sm_90a", source, "-o", f"{source}.cubin"]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    spills = sum(int(n) for n in re.findall(r"(\d+) bytes spill", said))
+    return int(re.search(r"Used (\d+) registers", said)[1]), spills
+
+
+def moved(ptx, name, width=16):
+    """Return the bytes that the instructions called ``name`` of ``width`` bytes move for a thread."""
+    kinds = re.findall(rf"{name}\.global[\w:.]*?(?:\.v(\d))?\.b(\d+)", ptx)
+    return sum(width for v, bits in kinds if int(v or 1) * int(bits) == 8 * width)
+
+
+def launch_all(shape, channels_last, dtype, act):
+    """Launch the forward, backward and evaluation passes for one kind of tensor."""
+    x = torch.empty(shape, dtype=dtype)
+    if channels_last:
+        x = x.to(memory_format=torch.channels_last)
+    c = shape[1]
+    rows = [torch.empty(c) for _ in range(7)]
+    added = x if act else None
+    bits = torch.empty(x.numel(), dtype=torch.uint8) if act else None
+    geometry = launch.geometry_of(x)
+    once, twice = (
+        launch.Launch(geometry, plan.make_plan(geometry, x.element_size(), n, H200)) for n in (1, 2)
+    )
+    forward.train(x, added, bits, (rows[0], rows[1], None), rows[2], rows[3], 0.1, 1e-5, once)
+    forward.evaluate(x, added, bits, rows[0], rows[1], rows[2], rows[3], 1e-5, once)
+    saved = backward.Saved(x, rows[4], rows[5], rows[6], rows[2], bits)
+    backward.differentiate(x, saved, 1e-5, True, act, twice)
+    return once.plan.method, twice.plan.method
+
+
+def main(arguments):
+    rows = []
+    for name, layout, dtype, act in arguments:
+        found.clear()
+        methods = launch_all(SHAPES[name], layout == "channels last", getattr(torch, dtype), act)
+        seen = set()
+        for kernel, tile, compiled in found:
+            ptx, threads = compiled.asm["ptx"], 32 * compiled.metadata.num_warps
+            if ptx in seen:
+                continue
+            seen.add(ptx)
+            registers, spilled = assemble(ptx)
+            rows.append(
+                {
+                    "case": [name, layout, dtype, act],
+                    "methods": methods,
+                    "kernel": kernel,
+                    "registers": registers,
+                    "threads": threads,
+                    "spilled": spilled,
+                    "loaded": moved(ptx, "ld") * threads,
+                    "stored": moved(ptx, "st") * threads,
+                    "tile": tile * getattr(torch, dtype).itemsize,
+                }
+            )
+    print(json.dumps(rows))
+
+
+if __name__ == "__main__":
+    found = []
+    run = JITFunction.run
+    JITFunction.run = compile_only
+    triton.runtime.driver.set_active(NoDriver())
+    main(json.loads(sys.argv[1]))
