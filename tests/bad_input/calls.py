@@ -113,6 +113,8 @@ def in_tensors() -> dict[str, Callable[[], dict[str, Any]]]:
     own = {name: value for name, value in moving.items() if name != "training"}
     return {
         "batch_norm": made(**moving),
+        "batch_norm_act": made(**moving, residual=x),
+        "sync_batch_norm": made(**moving),
         "batch_renorm": made(**moving, r_max=3.0, d_max=5.0),
         "ghost_batch_norm": made(**moving, ghost_batch_size=2),
         "group_norm": made(input=x, num_groups=2, **affine),
@@ -124,13 +126,14 @@ def in_tensors() -> dict[str, Callable[[], dict[str, Any]]]:
     }
 
 
+def model() -> nn.Module:
+    """Return a model with a batch norm."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(C, 3), nn.BatchNorm1d(3)).double().eval()
+
+
 def of_models() -> dict[str, Callable[[], dict[str, Any]]]:
     """Return arguments for the functions of ``bnlib.torch.surgery``."""
-
-    def model() -> nn.Module:
-        torch.manual_seed(0)
-        return nn.Sequential(nn.Linear(C, 3), nn.BatchNorm1d(3)).double().eval()
-
     batches = partial(lambda: [tensor(N, C)])
     return {
         "convert": lambda: {"model": model(), "to": "bnlib", "inplace": False},
@@ -151,7 +154,7 @@ def of_results() -> dict[str, Callable[[], dict[str, Any]]]:
 
 TABLE: dict[ModuleType, dict[str, Callable[[], dict[str, Any]]]] = {
     reference: in_arrays(),
-    bnlib.torch: in_tensors(),
+    bnlib.torch: in_tensors() | {"convert_sync_batchnorm": lambda: {"module": model()}},
     surgery: of_models(),
     statistics: of_results(),
 }
