@@ -101,9 +101,10 @@ def _find(id: object) -> Exercise:
         return EXERCISES[id]
     wrong = id[:20] if isinstance(id, str) else type(id).__name__
     chapter = [one for one in EXERCISES if one.partition(".")[0] == wrong.partition(".")[0]]
-    known = chapter or list(EXERCISES)
-    near = difflib.get_close_matches(wrong, known, n=3, cutoff=0.5) or known
-    raise UnknownExerciseError(f"There is no exercise {wrong!r}. Did you mean {_any_of(near)}?")
+    near = difflib.get_close_matches(wrong, chapter or list(EXERCISES), n=3, cutoff=0.5) or chapter
+    first, *_, last = EXERCISES
+    hint = f"Did you mean {_any_of(near)}?" if near else f'The first is "{first}", the last "{last}".'
+    raise UnknownExerciseError(f"There is no exercise {wrong!r}. {hint}")
 
 
 def _any_of(ids: Sequence[str]) -> str:

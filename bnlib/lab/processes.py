@@ -128,5 +128,6 @@ def as_rank(
     limit = timedelta(seconds=timeout)
     dist.init_process_group("gloo", init_method=store, rank=rank, world_size=processes, timeout=limit)
     result = function(*args)
+    dist.barrier()  # a rank that leaves at once breaks the connections that others are still making
     dist.destroy_process_group()
     return result
