@@ -236,7 +236,8 @@ def gradient_shift(
     ],
     explanation="""
         Noise before the normalization would be taken out again by it, up to ε: that is the invariance
-        (2.11). Between x̂ and the end, s and m act on y, whatever γ and β have learned.""",
+        (2.11). Between x̂ and γ, it would be multiplied by γ, which can learn to make it small. At the end,
+        it acts on y, whatever γ and β have learned.""",
     mistakes={
         "before": Mistake(
             "The noise is put in before the normalization, which takes it out again.",
