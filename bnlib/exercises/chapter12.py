@@ -254,7 +254,7 @@ def slopes(m: np.ndarray, noise: np.ndarray) -> np.ndarray:
     explanation="""
         A seed gives both methods the same images and the same initial weights, so what is peculiar to a
         seed cancels in the difference. Treating the two as unrelated would add both variances instead.
-        The standard deviation is the unbiased one, because the mean was estimated from the same numbers,
+        The standard deviation has S − 1 in it, because the mean was estimated from the same numbers,
         and the mean of S of them varies by a root of S less.""",
     mistakes={
         "test only": Mistake(

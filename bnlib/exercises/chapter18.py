@@ -246,13 +246,13 @@ def worker_backward(
     cases=[_sharing(196, 0.4, 1, 2, 3), _sharing(197, 0.7, 2, 5, 1, 3), _sharing(198, 0.9, 3, 3, 8)],
     hints=[
         "What does the code return if every worker has a variance of 0, but each another mean?",
-        "And what does it make of a worker with one value beside one with a thousand?",
+        "How far is each worker's mean from the common one, and where does that show in the code?",
         "σ² = Σ mᵣ (σᵣ² + (μᵣ − μ)²)/m, and μ = Σ mᵣ μᵣ/m.",
     ],
     explanation="""
         Variances do not average. By (18.2) the variance of all values is the mean of those within the
         workers plus the variance of the workers' means, and each worker weighs as much as it has
-        values. The code leaves out the second part and weighs all workers alike.""",
+        values. The code leaves out the second part.""",
     mistakes={
         "variances averaged": Mistake(
             "The variances of the workers are averaged.",
