@@ -97,8 +97,8 @@ def welford(values: Floating, initial: Moments | None = None) -> Moments:
     shape, dtype = values.shape[1:], np.result_type(values.dtype, np.float32)
     if initial is not None:
         check_type("initial", initial, Moments)
-    if initial is not None and initial.mean.shape != shape:
-        raise ValueError(f"expected initial moments of shape {shape}, got {initial.mean.shape}")
+        if initial.mean.shape != shape:
+            raise ValueError(f"expected initial moments of shape {shape}, got {initial.mean.shape}")
     count = 0 if initial is None else initial.count
     mean = np.zeros(shape, dtype) if initial is None else np.array(initial.mean, dtype)
     m2 = np.zeros(shape, dtype) if initial is None else np.array(initial.m2, dtype)
@@ -164,10 +164,9 @@ def merge_all(parts: Sequence[Moments]) -> Moments:
         ValueError: there are no parts, or their shapes differ.
     """
     check_type("parts", parts, Sequence)
-    for part in parts:
-        check_type("a part", part, Moments)
     if not parts:
         raise ValueError("expected at least one part to merge, got none")
+    check_type("a part", parts[0], Moments)  # merging checks the others
     while len(parts) > 1:
         pairs = [merge(a, b) for a, b in zip(parts[::2], parts[1::2], strict=False)]
         parts = pairs + list(parts[len(parts) // 2 * 2 :])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bnlib.torch import kernels
-from bnlib.torch.functional import batch_norm
+from bnlib.torch.functional import normalize_channels
 from bnlib.torch.modules import AnyRank
 from bnlib.torch.validate import check_batch_norm, check_residual
 
@@ -58,7 +58,7 @@ def batch_norm_act(
     known = training or (running_mean is not None and running_var is not None)
     if known and kernels.suits(input, *given, added=residual):
         return kernels.batch_norm(input, *given, training, momentum, eps, residual, relu=True)
-    y = batch_norm(input, *given, training, momentum, eps)
+    y = normalize_channels(input, *given, training, momentum, eps)
     return torch.relu(y if residual is None else y + residual)
 
 
@@ -92,8 +92,4 @@ class BatchNormAct(AnyRank):
             TypeError, NotImplementedError, RuntimeError, ValueError: as ``batch_norm_act``.
         """
         self._check_input_dim(input)
-        training, running_mean, running_var = self.mode()
-        momentum = self.track(self.batches_in(input))
-        return batch_norm_act(
-            input, residual, running_mean, running_var, self.weight, self.bias, training, momentum, self.eps
-        )
+        return batch_norm_act(input, residual, **self.arguments(input))

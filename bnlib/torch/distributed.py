@@ -12,14 +12,7 @@ from torch import Tensor, nn
 from bnlib.torch.collective import group_of_several, normalize_together
 from bnlib.torch.functional import batch_norm, optional_by_channel
 from bnlib.torch.modules import AnyRank
-from bnlib.torch.validate import (
-    check_channels,
-    check_eps,
-    check_input,
-    check_least_ndim,
-    check_momentum,
-    check_running,
-)
+from bnlib.torch.validate import check_batch_norm
 
 __all__ = ["SyncBatchNorm", "convert_sync_batchnorm", "sync_batch_norm"]
 
@@ -74,12 +67,8 @@ def sync_batch_norm(
     group = group_of_several(process_group) if training else None
     if group is None:
         return batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
-    check_input(input)
-    check_least_ndim(input, 2, "(N, C, ...)", IndexError)
-    check_channels(input, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
-    check_eps(eps)
-    check_momentum(momentum)
-    check_running(running_mean, running_var)
+    given = running_mean, running_var, weight, bias
+    check_batch_norm(input, *given, training, momentum, eps, alone=False)
     gamma, beta = optional_by_channel(input, weight), optional_by_channel(input, bias)
     y: Tensor = normalize_together(input, running_mean, running_var, gamma, beta, momentum, eps, group)
     return y
@@ -172,25 +161,8 @@ class SyncBatchNorm(AnyRank):
         new.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return new
 
-    def normalize(
-        self,
-        input: Tensor,
-        running_mean: Tensor | None,
-        running_var: Tensor | None,
-        training: bool,
-        momentum: float | Tensor,
-    ) -> Tensor:
-        """Normalize ``input`` with the parameters of this layer, as ``sync_batch_norm`` does."""
+    def normalize(self, input: Tensor, **arguments: Any) -> Tensor:
+        """Normalize ``input`` by ``sync_batch_norm``; in evaluation by this process alone."""
         if not self.training:
-            return super().normalize(input, running_mean, running_var, training, momentum)
-        return sync_batch_norm(
-            input,
-            running_mean,
-            running_var,
-            self.weight,
-            self.bias,
-            training,
-            momentum,
-            self.eps,
-            self.process_group,
-        )
+            return super().normalize(input, **arguments)
+        return sync_batch_norm(input, **arguments, process_group=self.process_group)

@@ -79,18 +79,7 @@ def batch_norm(
     Source: Ioffe & Szegedy (2015), Algorithms 1 and 2.
     """
     check_batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
-    if not training:
-        return normalize_by_running(input, running_mean, running_var, weight, bias, eps)
-    if kernels.suits(input, running_mean, running_var, weight, bias):
-        return kernels.batch_norm(input, running_mean, running_var, weight, bias, True, momentum, eps)
-    axes = (0, *range(2, input.ndim))
-    gamma, beta = optional_by_channel(input, weight), optional_by_channel(input, bias)
-    if not input.numel():
-        return empty_output(input, gamma, beta)
-    y, statistics = normalize_over(input, gamma, beta, axes, eps)
-    if running_mean is not None and running_var is not None:
-        update_running(running_mean, running_var, statistics, count(input, axes), momentum)
-    return y
+    return normalize_channels(input, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
 def instance_norm(
@@ -289,6 +278,31 @@ def empty_output(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tenso
     y = x.clone()
     y = y if weight is None else y * weight
     return (y if bias is None else y + bias).to(x.dtype)
+
+
+def normalize_channels(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    training: bool,
+    momentum: float | Tensor,
+    eps: float,
+) -> Tensor:
+    """Do what ``batch_norm`` does, for arguments that ``check_batch_norm`` has let pass."""
+    if not training:
+        return normalize_by_running(x, running_mean, running_var, weight, bias, eps)
+    if kernels.suits(x, running_mean, running_var, weight, bias):
+        return kernels.batch_norm(x, running_mean, running_var, weight, bias, True, momentum, eps)
+    axes = (0, *range(2, x.ndim))
+    gamma, beta = optional_by_channel(x, weight), optional_by_channel(x, bias)
+    if not x.numel():
+        return empty_output(x, gamma, beta)
+    y, statistics = normalize_over(x, gamma, beta, axes, eps)
+    if running_mean is not None and running_var is not None:
+        update_running(running_mean, running_var, statistics, count(x, axes), momentum)
+    return y
 
 
 def normalize_by_running(

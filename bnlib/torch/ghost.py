@@ -5,6 +5,8 @@ Its definition, and what it is compared with, is ``bnlib.reference.ghost``.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -188,26 +190,9 @@ class GhostBatchNorm(AnyRank):
         """Return the number of ghost batches of ``input``."""
         return count_ghost_batches(input.shape[0], self.ghost_batch_size)
 
-    def normalize(
-        self,
-        input: Tensor,
-        running_mean: Tensor | None,
-        running_var: Tensor | None,
-        training: bool,
-        momentum: float | Tensor,
-    ) -> Tensor:
-        """Normalize ``input`` with the parameters of this layer, as ``ghost_batch_norm`` does."""
-        return ghost_batch_norm(
-            input,
-            self.ghost_batch_size,
-            running_mean,
-            running_var,
-            self.weight,
-            self.bias,
-            training,
-            momentum,
-            self.eps,
-        )
+    def normalize(self, input: Tensor, **arguments: Any) -> Tensor:
+        """Normalize ``input`` by ``ghost_batch_norm``."""
+        return ghost_batch_norm(input, self.ghost_batch_size, **arguments)
 
     def extra_repr(self) -> str:
         """Return the arguments, for ``repr``."""

@@ -7,6 +7,8 @@ statistics are plain averages over all batches.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -43,15 +45,20 @@ class Forward(nn.modules.batchnorm._BatchNorm):
             TypeError, NotImplementedError, RuntimeError, ValueError: as ``functional.batch_norm``.
         """
         self._check_input_dim(input)  # type: ignore[no-untyped-call]
-        training, running_mean, running_var = self.mode()
-        momentum = self.track(self.batches_in(input))
-        return self.normalize(input, running_mean, running_var, training, momentum)
+        return self.normalize(input, **self.arguments(input))
 
-    def mode(self) -> tuple[bool, Tensor | None, Tensor | None]:
-        """Return whether the batch normalizes, and the running statistics that this call uses or moves."""
+    def arguments(self, input: Tensor) -> dict[str, Any]:
+        """Return what ``functional.batch_norm`` takes beside ``input``, by name, and count the batch."""
         keep = not self.training or self.track_running_stats
-        running = (self.running_mean, self.running_var) if keep else (None, None)
-        return self.training or self.running_mean is None, *running
+        return {
+            "running_mean": self.running_mean if keep else None,
+            "running_var": self.running_var if keep else None,
+            "weight": self.weight,
+            "bias": self.bias,
+            "training": self.training or self.running_mean is None,
+            "momentum": self.track(self.batches_in(input)),
+            "eps": self.eps,
+        }
 
     def batches_in(self, input: Tensor) -> int:
         """Return how many batches ``input`` counts as."""
@@ -67,18 +74,9 @@ class Forward(nn.modules.batchnorm._BatchNorm):
             self.num_batches_tracked.add_(batches)
         return momentum
 
-    def normalize(
-        self,
-        input: Tensor,
-        running_mean: Tensor | None,
-        running_var: Tensor | None,
-        training: bool,
-        momentum: float | Tensor,
-    ) -> Tensor:
-        """Normalize ``input`` with the parameters of this layer, as the function for it does."""
-        return batch_norm(
-            input, running_mean, running_var, self.weight, self.bias, training, momentum, self.eps
-        )
+    def normalize(self, input: Tensor, **arguments: Any) -> Tensor:
+        """Normalize ``input`` by the function for this layer, given ``arguments``."""
+        return batch_norm(input, **arguments)
 
 
 class AnyRank(Forward):

@@ -6,7 +6,7 @@ Its definition, and what it is compared with, is ``bnlib.reference.renorm``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -179,27 +179,10 @@ class BatchRenorm(AnyRank):
         super().__init__(num_features, eps, momentum, affine, True, device=device, dtype=dtype)
         self.schedule = RenormSchedule() if schedule is None else schedule
 
-    def normalize(
-        self,
-        input: Tensor,
-        running_mean: Tensor | None,
-        running_var: Tensor | None,
-        training: bool,
-        momentum: float | Tensor,
-    ) -> Tensor:
-        """Normalize ``input`` with the parameters of this layer, as ``batch_renorm`` does."""
-        running = check_given(running_mean, running_var)
-        bounds = self.bounds() if training else (1.0, 0.0)
-        return batch_renorm(
-            input,
-            *running,
-            self.weight,
-            self.bias,
-            training,
-            momentum,
-            self.eps,
-            *bounds,
-        )
+    def normalize(self, input: Tensor, **arguments: Any) -> Tensor:
+        """Normalize ``input`` by ``batch_renorm``."""
+        r_max, d_max = self.bounds() if arguments["training"] else (1.0, 0.0)
+        return batch_renorm(input, **arguments, r_max=r_max, d_max=d_max)
 
     def bounds(self) -> tuple[float | Tensor, float | Tensor]:
         """Return ``r_max`` and ``d_max`` for the batch that was counted last."""

@@ -151,8 +151,13 @@ def check_batch_norm(
     training: bool,
     momentum: float | Tensor,
     eps: float,
+    *,
+    alone: bool = True,
 ) -> None:
-    """Raise unless these are arguments of batch norm, as its docstring says."""
+    """Raise unless these are arguments of batch norm, as its docstring says.
+
+    Unless ``x`` stands ``alone``, as the whole batch, a channel may have a single value in it.
+    """
     check_input(x)
     check_least_ndim(x, 2, "(N, C, ...)", IndexError)
     check_channels(x, running_mean=running_mean, running_var=running_var, weight=weight, bias=bias)
@@ -160,6 +165,7 @@ def check_batch_norm(
     check_momentum(momentum)
     if training:
         check_running(running_mean, running_var)
+    if training and alone:
         check_more_than_one(x, (0, *range(2, x.ndim)), "channel")
 
 

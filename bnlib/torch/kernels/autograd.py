@@ -15,7 +15,7 @@ from bnlib.torch import blocks
 from bnlib.torch.arithmetic import Statistics
 from bnlib.torch.autograd import is_batched, shifted_statistics
 from bnlib.torch.kernels import ops
-from bnlib.torch.kernels.launch import geometry_of
+from bnlib.torch.kernels.launch import packed_geometry_of
 
 
 def batch_norm(
@@ -109,8 +109,7 @@ class Kernels(Function):
 
 def unpacked(bits: Tensor, x: Tensor) -> Tensor:
     """Return the truth values in ``bits``, of the shape of ``x``; ``store_bits`` has packed them."""
-    geometry = geometry_of(x)
-    assert geometry is not None
+    geometry = packed_geometry_of(x)
     rows, row = geometry.channels, geometry.values
     if geometry.channels_last:
         rows, row = row, rows

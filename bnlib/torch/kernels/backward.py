@@ -16,6 +16,7 @@ from torch import Tensor
 from bnlib.torch.kernels.launch import Launch
 from bnlib.torch.kernels.tiles import (
     arrive_last,
+    centered,
     leave,
     load_bits,
     load_parameter,
@@ -117,7 +118,7 @@ def hold_backward(
         )
         x = tl.load(x_ptr + at, mask=ok, other=0, eviction_policy="evict_first")
         shift, residual, inv_std = load_statistics(shift_ptr, residual_ptr, var_ptr, c, inside, eps)
-        x_hat = ((x.to(tl.float32) - shift[None, :]) - residual[None, :]) * inv_std[None, :]
+        x_hat = centered(x.to(tl.float32), shift, residual) * inv_std[None, :]
         first = tl.sum(g.to(tl.float32), 0)
         second = tl.sum(tl.where(ok, g.to(tl.float32) * x_hat, 0.0), 0)
         if parts_ptr is not None:
@@ -128,7 +129,7 @@ def hold_backward(
         if member == 0:
             store_sums(sums_ptr, 0, c, inside, C, first, second, 1)
         factor = inv_std * load_parameter(weight_ptr, c, inside, 1.0)
-        x_hat = ((x.to(tl.float32) - shift[None, :]) - residual[None, :]) * inv_std[None, :]
+        x_hat = centered(x.to(tl.float32), shift, residual) * inv_std[None, :]
         store_gradients(g, x_hat, factor, first, second, at, ok, M, dx_ptr, dadded_ptr, TRAINING)
 
 
@@ -176,7 +177,7 @@ def sums(
         g = g.to(tl.float32)
         x = tl.load(x_ptr + at, mask=ok, other=0, eviction_policy=POLICY).to(tl.float32)
         plain += g
-        product += tl.where(ok, g * ((x - shift[None, :]) - residual[None, :]), 0.0)
+        product += tl.where(ok, g * centered(x, shift, residual), 0.0)
     first, second = tl.sum(plain, 0), tl.sum(product, 0) * inv_std
     if parts_ptr is None:
         store_sums(sums_ptr, 0, c, inside, C, first, second, 1)
@@ -230,7 +231,7 @@ def gradient(
             dy_ptr, bits_ptr, at, ok, i0, c0, C, M, BLOCK_M, BLOCK_C, CHANNELS_LAST, "evict_first"
         )
         x = tl.load(x_ptr + at, mask=ok, other=0, eviction_policy="evict_first").to(tl.float32)
-        x_hat = ((x - shift[None, :]) - residual[None, :]) * inv_std[None, :]
+        x_hat = centered(x, shift, residual) * inv_std[None, :]
         store_gradients(g, x_hat, factor, first, second, at, ok, M, dx_ptr, dadded_ptr, TRAINING)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from bnlib.torch.kernels.launch import Launch
 from bnlib.torch.kernels.tiles import (
     arrive_last,
+    centered,
     inverse_root,
     leave,
     load_parameter,
@@ -117,7 +118,7 @@ def hold(
             )  # fmt: skip
         factor = inverse_root(var + eps) * load_parameter(weight_ptr, c, inside, 1.0)
         bias = load_parameter(bias_ptr, c, inside, 0.0)
-        z = (x.to(tl.float32) - shift[None, :]) - residual[None, :]
+        z = centered(x.to(tl.float32), shift, residual)
         store_output(
             z, at, ok, i0, c0, factor, bias, added_ptr, y_ptr, bits_ptr, C, M, BLOCK_M, BLOCK_C, CHANNELS_LAST
         )
@@ -229,7 +230,7 @@ def normalize(
         i = i0 + tl.arange(0, BLOCK_M)
         at, ok = offsets(i, c, C, S, CHANNELS_LAST), (i < M)[:, None] & inside[None, :]
         x = tl.load(x_ptr + at, mask=ok, other=0, eviction_policy="evict_first").to(tl.float32)
-        z = (x - shift[None, :]) - residual[None, :]
+        z = centered(x, shift, residual)
         store_output(
             z, at, ok, i0, c0, factor, bias, added_ptr, y_ptr, bits_ptr, C, M, BLOCK_M, BLOCK_C, CHANNELS_LAST
         )

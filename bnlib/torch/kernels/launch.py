@@ -33,6 +33,14 @@ def geometry_of(x: Tensor) -> Geometry | None:
     return None
 
 
+def packed_geometry_of(x: Tensor) -> Geometry:
+    """Return ``geometry_of(x)``, or raise ValueError if there is none."""
+    geometry = geometry_of(x)
+    if geometry is None:
+        raise ValueError(f"expected a packed tensor, got strides {x.stride()} for shape {tuple(x.shape)}")
+    return geometry
+
+
 @lru_cache
 def device_of(device: torch.device) -> Device:
     """Return the properties of a device that plans depend on."""
@@ -65,9 +73,7 @@ class Launch:
     @classmethod
     def of(cls, x: Tensor, tensors: int) -> Launch:
         """Return the launch of a pass that reads ``tensors`` like ``x``, which is packed."""
-        geometry = geometry_of(x)
-        if geometry is None:
-            raise ValueError(f"expected a packed tensor, got strides {x.stride()} for shape {tuple(x.shape)}")
+        geometry = packed_geometry_of(x)
         plan = make_plan(geometry, x.element_size(), tensors, device_of(x.device))
         return cls(geometry, plan if x.is_cuda else plan.in_two_launches())
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from bnlib.torch.kernels.launch import Launch, geometry_of
+from bnlib.torch.kernels.launch import Launch, packed_geometry_of
 
 __all__ = ["backward", "evaluate", "train"]
 
@@ -24,9 +24,7 @@ def on_device(x: Tensor) -> AbstractContextManager[object]:
 
 def bytes_of_bits(x: Tensor) -> int:
     """Return the number of bytes that hold a bit for each value of ``x``."""
-    geometry = geometry_of(x)
-    if geometry is None:
-        raise ValueError(f"expected a packed tensor, got strides {x.stride()} for shape {tuple(x.shape)}")
+    geometry = packed_geometry_of(x)
     if geometry.channels_last:
         return geometry.values * -(-geometry.channels // 8)
     return geometry.channels * -(-geometry.values // 8)
@@ -55,11 +53,8 @@ def training_pass(
     """
     from bnlib.torch.kernels import forward
 
-    bits, launch, running = (
-        room_for_bits(x, relu),
-        Launch.of(x, 1),
-        (running_mean, running_var, momentum_tensor),
-    )
+    bits, launch = room_for_bits(x, relu), Launch.of(x, 1)
+    running = running_mean, running_var, momentum_tensor
     with on_device(x):
         y, statistics = forward.train(
             x, added, bits if relu else None, running, weight, bias, momentum, eps, launch
@@ -73,18 +68,8 @@ training_operator = torch.library.custom_op(
 
 
 @training_operator.register_fake
-def _(
-    x: Tensor,
-    added: Tensor | None,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    momentum: float,
-    momentum_tensor: Tensor | None,
-    eps: float,
-    relu: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _(x: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
+    relu = others[-1]
     statistics = x.new_empty(3, x.shape[1], dtype=torch.float32)
     return torch.empty_like(x), statistics, room_for_bits(x, relu)
 
@@ -114,16 +99,8 @@ evaluation_operator = torch.library.custom_op(
 
 
 @evaluation_operator.register_fake
-def _(
-    x: Tensor,
-    added: Tensor | None,
-    mean: Tensor,
-    var: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-    relu: bool,
-) -> tuple[Tensor, Tensor]:
+def _(x: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+    relu = others[-1]
     return torch.empty_like(x), room_for_bits(x, relu)
 
 
@@ -153,18 +130,8 @@ backward_operator = torch.library.custom_op("bnlib::batch_norm_backward", backwa
 
 
 @backward_operator.register_fake
-def _(
-    dy: Tensor,
-    x: Tensor,
-    shift: Tensor,
-    residual: Tensor | None,
-    var: Tensor,
-    weight: Tensor | None,
-    bits: Tensor,
-    eps: float,
-    training: bool,
-    added: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _(dy: Tensor, x: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
+    added = others[-1]
     dadded = torch.empty_like(x) if added else x.new_empty(0)
     return torch.empty_like(x), dadded, x.new_empty(2, x.shape[1], dtype=torch.float32)
 

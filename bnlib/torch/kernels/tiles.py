@@ -128,6 +128,12 @@ def load_statistics(shift_ptr, residual_ptr, var_ptr, c, ok, eps):
 
 
 @triton.jit
+def centered(x, shift, residual):
+    """Return x - mean for a tile in float32; ``shift`` goes first, so that a large mean costs no digit."""
+    return (x - shift[None, :]) - residual[None, :]
+
+
+@triton.jit
 def store_statistics(
     ptr, running_mean_ptr, running_var_ptr, momentum_ptr, momentum, c, ok, C, M, shift, residual, var
 ):
