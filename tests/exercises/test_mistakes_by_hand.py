@@ -1,5 +1,7 @@
 """Known mistakes, written as a learner would and not as an edit of the solution."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -76,6 +78,13 @@ def shift_after_a_whole_step(x, y, W1, W2, lr):
     moved = gradients(W1 - lr * first, W2 - lr * second)[1]
     lengths = np.linalg.norm(second), np.linalg.norm(moved)
     return np.linalg.norm(moved - second) / lengths[0], np.vdot(second, moved) / lengths[0] / lengths[1]
+
+
+def parts_of_neighbours(x, parts):
+    blocks = np.array_split(x, parts)
+    sizes = np.array([len(b) for b in blocks])
+    means = np.stack([b.mean(0) for b in blocks])
+    return sizes, means, np.stack([b.var(0) * len(b) for b in blocks])
 
 
 def share_averaged_variances(x, counts, means, variances, eps):
@@ -177,6 +186,20 @@ BY_HAND = [
         ("reversed",),
     ),
     ("12.5", lambda x, p: x.var(0) / (x.var(0) / (1 - p)), ("mean forgotten",)),
+    ("17.1", lambda shape, size, passes, speed: math.prod(shape) * passes / speed, ("itemsize ignored",)),
+    ("17.1", lambda shape, size, passes, speed: size * math.prod(shape) / speed, ("one pass",)),
+    ("17.2", parts_of_neighbours, ("blocks",)),
+    (
+        "17.3",
+        lambda n, mean, square: (np.average(mean, 0, n), square.sum(0) / n.sum()),
+        ("distance ignored",),
+    ),
+    (
+        "17.3",
+        lambda n, mean, square: (mean.mean(0), square.sum(0) / n.sum()),
+        ("unweighted", "distance ignored"),
+    ),
+    ("17.4", 0.57, ("saved",)),
     ("18.1", lambda n, mu, m2: (n @ mu / n.sum(), m2.sum(0)), ("within only",)),
     ("18.1", lambda n, mu, m2: (mu.mean(0), m2.sum(0)), ("mean of the means", "within only")),
     ("18.2", lambda dy, x_hat: (dy.sum(0), (dy * x_hat).sum(0)), ("samples only",)),
