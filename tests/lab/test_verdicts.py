@@ -1,6 +1,7 @@
 """The rule that turns intervals into verdicts."""
 
 import pytest
+
 from bnlib.lab.statistics import Interval
 from bnlib.lab.verdicts import CONDITIONS, FAILS, HOLDS, Comparison, Part, verdict
 
@@ -61,7 +62,7 @@ def test_the_worst_part_decides():
 
 
 def test_nothing_to_judge_is_an_error():
-    with pytest.raises(ValueError, match="at least 1 comparison for 'It helps.', got none"):
+    with pytest.raises(ValueError, match=r"at least 1 comparison for 'It helps\.', got none"):
         Part("It helps.", [])
-    with pytest.raises(ValueError, match="at least 1 part, got none"):
+    with pytest.raises(ValueError, match=r"at least 1 part, got none"):
         verdict([])
