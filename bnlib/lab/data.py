@@ -25,6 +25,9 @@ CLASSES = (
 )
 """The name of each label, 0 to 9."""
 
+PIXELS = {False: 14 * 14, True: 28 * 28}
+"""Pixels of an image of the shipped subset, and of the full set."""
+
 
 class FashionMNIST(NamedTuple):
     """Hold images as floats in [0, 1], black to white, and labels 0 to 9 that index `CLASSES`."""

@@ -238,7 +238,7 @@ def test_learning_rates_measures_what_it_says():
     from bnlib.lab.experiments.learning_rates import PARTS, learning_rates
 
     for part, settings in PARTS.items():
-        short = {**settings, "steps": 20, "lr": [0.1, 1e30]}
+        short = {**settings, "full": False, "steps": 20, "lr": [0.1, 1e30]}
         found = learning_rates(short, [0, 3])
         shapes = {n: np.shape(v) for n, v in found.items()}
         assert shapes.pop("steps_to") == (2, 2, len(settings["levels"]))
@@ -268,7 +268,8 @@ def test_weight_norms_measures_what_it_says():
 
     settings = PARTS["rate 0.3, eps 1e-05"]
     # The strongest decay settles soonest.
-    short = {**settings, "weight_decay": settings["weight_decay"][-1:], "steps": 300, "settled": 200}
+    short = {**settings, "full": False, "steps": 300, "settled": 200}
+    short["weight_decay"] = settings["weight_decay"][-1:]
     found = weight_norms(short, [0, 3])
     assert {name: v.shape for name, v in found.items()} == dict.fromkeys(
         ["angle", "norm", "gradient"], (2, 1, 2)
@@ -282,7 +283,7 @@ def test_depth_measures_what_it_says():
     from bnlib.lab.experiments.depth import PARTS, depth
 
     for part, settings in PARTS.items():
-        short = {**settings, "steps": 12, "depths": [3, 6], "lr": [0.1, 1e30], "width": 16}
+        short = {**settings, "full": False, "steps": 12, "depths": [3, 6], "lr": [0.1, 1e30], "width": 16}
         found = depth(short, [0, 3])
         assert {n: np.shape(v) for n, v in found.items()} == {
             "train_loss": (2, 2, 2), "test_accuracy": (2, 2, 2), "test_accuracy_by_batch": (2, 2, 2),
@@ -299,7 +300,7 @@ def test_depth_measures_what_it_says():
 def test_growth_of_gradients_too_small_for_single_precision():
     from bnlib.lab.experiments.depth import PARTS, depth
 
-    short = {**PARTS["sigmoid, no BN"], "steps": 11, "depths": [60], "lr": [0.01]}
+    short = {**PARTS["sigmoid, no BN"], "full": False, "steps": 11, "depths": [60], "lr": [0.01]}
     initial = depth(short, [0, 1])["growth"][:, 0, 0, 0]
     np.testing.assert_allclose(initial, 0.0557, atol=0.004)
 
@@ -313,7 +314,8 @@ def test_smoothness_measures_what_it_says():
     from bnlib.lab.experiments.smoothness import PARTS, smoothness
 
     assert len(PARTS) == 6
-    changes = {"steps": 3, "lr": [0.1, 0.25, 0.7], "probe_at": [0, 2], "fractions": [1e-4, 0.1, 0.2, 0.3]}
+    changes = {"full": False, "steps": 3, "lr": [0.1, 0.25, 0.7], "probe_at": [0, 2]}
+    changes["fractions"] = [1e-4, 0.1, 0.2, 0.3]
     for settings in PARTS.values():
         found = smoothness({**settings, **changes, "multiples": [0.5]}, [0, 3])
         shapes = {n: np.shape(v) for n, v in found.items()}
@@ -349,7 +351,7 @@ def test_covariate_shift_measures_what_it_says():
 
     found = {}
     for part, settings in PARTS.items():
-        short = {**settings, "steps": 9, "probed": [2, 3, 7], "lr": [0.1, 0.3]}
+        short = {**settings, "full": False, "steps": 9, "probed": [2, 3, 7], "lr": [0.1, 0.3]}
         found[part] = covariate_shift(short, [0, 3])
         assert {n: np.shape(v) for n, v in found[part].items()} == {
             "train_loss": (2, 2), "test_accuracy": (2, 2), "input_shift": (2, 2, 3, 2),

@@ -18,7 +18,7 @@ SHAPES = {
 
 
 def short(part, **changes):
-    return {**PARTS[part], "steps": 8, "lr": PARTS[part]["lr"][-2:], **changes}
+    return {**PARTS[part], "full": False, "steps": 8, "lr": PARTS[part]["lr"][-2:], **changes}
 
 
 @pytest.mark.parametrize("part", ["MLP, no BN, dropout 0.5", "MLP, BN 16", "CNN, BN 4"])

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bnlib.lab.data import fashion_mnist
+from bnlib.lab.data import PIXELS, fashion_mnist
 from bnlib.lab.models import MLP
 from bnlib.lab.probes import gradient_shift, shift_of_moments, unit_moments
 from bnlib.lab.registry import experiment
@@ -23,13 +23,13 @@ PROBED = [5, 20, 60, 150, 300, 590]
 """Shifts are those from each of these steps to the next."""
 
 NETWORKS: Mapping[str, Mapping[str, Any]] = {
-    "ReLU MLP": {"widths": [196, 100, 100, 100, 10], "activation": "relu"},
-    "sigmoid MLP": {"widths": [196, 100, 100, 10], "activation": "sigmoid"},
+    "ReLU MLP": {"hidden": [100, 100, 100], "activation": "relu"},
+    "sigmoid MLP": {"hidden": [100, 100], "activation": "sigmoid"},
 }
 METHODS = {"BN": "batch", "no BN": "none", "noisy BN": "noisy", "noise, no BN": "noise"}
 PARTS = {
     f"{name}, {word}": {
-        **network, "norm": norm, "steps": STEPS, "probed": PROBED, "batch_size": 64, "lr": RATES
+        **network, "norm": norm, "full": True, "steps": STEPS, "probed": PROBED, "batch_size": 64, "lr": RATES
     }
     for name, network in NETWORKS.items()
     for word, norm in METHODS.items()
@@ -40,7 +40,7 @@ PARTS = {
 def covariate_shift(settings: Mapping[str, Any], seeds: Sequence[int]) -> Mapping[str, Any]:
     """Shift of moments and of gradients in training: with BN, without, and with noise after either.
 
-    Plain SGD at a constant rate, PyTorch's initial weights, Fashion-MNIST at 14x14. A shift of moments is the
+    Plain SGD at a constant rate, PyTorch's initial weights, all of Fashion-MNIST. A shift of moments is the
     way from one step to the next, each with its own noise, on the first images of the training set. A shift
     of gradients is that of Santurkar et al. (2018), under the noise of the step.
 
@@ -54,11 +54,12 @@ def covariate_shift(settings: Mapping[str, Any], seeds: Sequence[int]) -> Mappin
             on, the first two as geometric means, the cosine as a plain mean; (S, K, P, 3).
     """
     lr, probed, size = settings["lr"], settings["probed"], settings["batch_size"]
-    data = fashion_mnist()
-    blocks = [f"blocks.{i}" for i in range(len(settings["widths"]) - 2)]
+    data = fashion_mnist(full=settings["full"])
+    widths = [PIXELS[settings["full"]], *settings["hidden"], 10]
+    blocks = [f"blocks.{i}" for i in range(len(settings["hidden"]))]
     x = torch.from_numpy(data.x_train[:size])
     runs = train(
-        partial(MLP, settings["widths"], settings["norm"], settings["activation"]),
+        partial(MLP, widths, settings["norm"], settings["activation"]),
         data,
         steps=settings["steps"],
         batch_size=size,

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bnlib.lab.data import fashion_mnist
+from bnlib.lab.data import PIXELS, fashion_mnist
 from bnlib.lab.models import MLP, ResidualMLP
 from bnlib.lab.network import Network
 from bnlib.lab.probes import gradient_norms
@@ -20,7 +20,14 @@ from bnlib.lab.train import Moment, train
 
 DEPTHS = [5, 10, 20, 40, 80]
 RATES = [0.003, 0.01, 0.03, 0.1, 0.3]
-SHARED: Mapping[str, Any] = {"width": 32, "depths": DEPTHS, "lr": RATES, "batch_size": 64, "steps": 200}
+SHARED: Mapping[str, Any] = {
+    "full": True,
+    "width": 32,
+    "depths": DEPTHS,
+    "lr": RATES,
+    "batch_size": 64,
+    "steps": 200,
+}
 
 NETWORKS: Mapping[str, Mapping[str, Any]] = {
     "sigmoid": {"model": "MLP", "activation": "sigmoid", "init": "lecun"},
@@ -39,7 +46,7 @@ PROBED = (0, 1, 10)
 def depth(settings: Mapping[str, Any], seeds: Sequence[int]) -> Mapping[str, Any]:
     """Accuracy after training, and growth of gradients, of networks of 5 to 80 layers, with and without BN.
 
-    Plain SGD at a constant rate, Fashion-MNIST at 14x14.
+    Plain SGD at a constant rate, all of Fashion-MNIST.
 
     Metrics, for D depths and K rates:
         train_loss: mean over the last tenth of the steps, shape (S, D, K); NaN where it overflowed.
@@ -48,12 +55,12 @@ def depth(settings: Mapping[str, Any], seeds: Sequence[int]) -> Mapping[str, Any
         growth: factor of the squared norm of the gradient a block, towards the input, from the last block to
             the first, shape (S, D, K, P): before the steps 0, 1 and 10, and before the last step.
     """
-    steps = settings["steps"]
+    steps, data = settings["steps"], fashion_mnist(full=settings["full"])
     rows = []
     for layers in settings["depths"]:
         runs = train(
             maker(settings, layers),
-            fashion_mnist(),
+            data,
             steps=steps,
             batch_size=settings["batch_size"],
             seeds=seeds,
@@ -72,10 +79,11 @@ def depth(settings: Mapping[str, Any], seeds: Sequence[int]) -> Mapping[str, Any
 
 def maker(settings: Mapping[str, Any], layers: int) -> Callable[[], nn.Module]:
     """Return a function that makes the network of a part with that many blocks."""
-    width, how = settings["width"], {k: settings[k] for k in ("norm", "activation", "init")}
+    width, pixels = settings["width"], PIXELS[settings["full"]]
+    how = {k: settings[k] for k in ("norm", "activation", "init")}
     if settings["model"] == "MLP":
-        return partial(MLP, [196, *[width] * layers, 10], **how)
-    return partial(ResidualMLP, width, layers, **how)
+        return partial(MLP, [pixels, *[width] * layers, 10], **how)
+    return partial(ResidualMLP, width, layers, inputs=pixels, **how)
 
 
 def growth(network: Network, moment: Moment) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from bnlib.lab.data import fashion_mnist
+from bnlib.lab.data import PIXELS, fashion_mnist
 from bnlib.lab.models import CNN, MLP
 from bnlib.lab.registry import experiment
 from bnlib.lab.runs import grid
@@ -23,8 +23,8 @@ LEVELS = [2.0, 1.8, 1.6, 1.4, 1.2, 1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4]
 """Training losses that a run may reach."""
 
 NETWORKS: Mapping[str, Mapping[str, Any]] = {
-    "sigmoid MLP": {"model": "MLP", "widths": [196, 100, 100, 10], "activation": "sigmoid", "steps": 600},
-    "ReLU MLP": {"model": "MLP", "widths": [196, 100, 100, 10], "activation": "relu", "steps": 600},
+    "sigmoid MLP": {"model": "MLP", "hidden": [100, 100], "activation": "sigmoid", "steps": 600},
+    "ReLU MLP": {"model": "MLP", "hidden": [100, 100], "activation": "relu", "steps": 600},
     "ReLU CNN": {"model": "CNN", "channels": [6, 12, 12], "activation": "relu", "steps": 300},
 }
 KINDS: Mapping[str, Mapping[str, Any]] = {
@@ -35,7 +35,7 @@ KINDS: Mapping[str, Mapping[str, Any]] = {
 """With and without; and without, but from weights that He's rule sizes for ReLU."""
 
 PARTS = {
-    f"{name}, {word}": {**network, **kind, "batch_size": 64, "lr": RATES, "levels": LEVELS}
+    f"{name}, {word}": {**network, **kind, "full": True, "batch_size": 64, "lr": RATES, "levels": LEVELS}
     for name, network in NETWORKS.items()
     for word, kind in KINDS.items()
     if kind["init"] == "torch" or network["activation"] == "relu"
@@ -47,7 +47,7 @@ WINDOW = 20
 def learning_rates(settings: Mapping[str, Any], seeds: Sequence[int]) -> Mapping[str, Any]:
     """Loss and speed of training at learning rates from 0.001 to 100, with and without BN.
 
-    Plain SGD at a constant rate, Fashion-MNIST at 14x14.
+    Plain SGD at a constant rate, all of Fashion-MNIST.
 
     Metrics, each of shape (S, K) for K rates:
         start_loss: of the first batch, before the first step.
@@ -60,7 +60,7 @@ def learning_rates(settings: Mapping[str, Any], seeds: Sequence[int]) -> Mapping
     steps = settings["steps"]
     runs = train(
         maker(settings),
-        fashion_mnist(),
+        fashion_mnist(full=settings["full"]),
         steps=steps,
         batch_size=settings["batch_size"],
         seeds=seeds,
@@ -96,5 +96,5 @@ def maker(settings: Mapping[str, Any]) -> Callable[[], nn.Module]:
     """Return a function that makes the network of a part; ``init`` need not be set."""
     how = {name: settings[name] for name in ("norm", "activation", "init") if name in settings}
     if settings["model"] == "MLP":
-        return partial(MLP, settings["widths"], **how)
+        return partial(MLP, [PIXELS[settings["full"]], *settings["hidden"], 10], **how)
     return partial(CNN, settings["channels"], **how)

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from bnlib.lab.data import FashionMNIST, fashion_mnist
+from bnlib.lab.data import PIXELS, FashionMNIST, fashion_mnist
 from bnlib.lab.layers import Norm
 from bnlib.lab.models import CNN, MLP
 from bnlib.lab.records import Record
@@ -24,15 +24,14 @@ from bnlib.torch.surgery import recompute_statistics
 
 Array = NDArray[Any]
 
-MODELS: Mapping[str, Callable[..., nn.Module]] = {"MLP": MLP, "CNN": CNN}
 NETWORKS: Mapping[str, Mapping[str, Any]] = {
-    "MLP": {"model": "MLP", "sizes": [196, 100, 100, 10], "steps": 800, "lr": [0.003, 0.01, 0.03, 0.1]},
-    "CNN": {"model": "CNN", "sizes": [8, 16, 16], "steps": 600, "lr": [0.1, 0.2, 0.4]},
+    "MLP": {"model": "MLP", "hidden": [100, 100], "steps": 800, "lr": [0.003, 0.01, 0.03, 0.1, 0.3]},
+    "CNN": {"model": "CNN", "hidden": [8, 16, 16], "steps": 600, "lr": [0.1, 0.2, 0.4, 0.8]},
 }
 SIZES = [64, 16, 4]
 """Samples that share their statistics; 64, the whole batch, is batch normalization itself."""
 
-SHARED = {"batch_size": 64, "train": 512, "validation": 2000}
+SHARED = {"full": True, "batch_size": 64, "train": 512, "validation": 2000}
 
 
 def parts() -> dict[str, dict[str, Any]]:
@@ -51,8 +50,8 @@ def parts() -> dict[str, dict[str, Any]]:
 def regularization(settings: Mapping[str, Any], seeds: Sequence[int]) -> Mapping[str, Any]:
     """Accuracy on seen and unseen images after training on few, by samples m per statistic and by dropout.
 
-    Each seed draws its own 512 training and 2000 validation images from the 6000 training images of
-    Fashion-MNIST at 14x14; the 2000 test images are the same for all. SGD with batches of 64 whatever m is,
+    Each seed draws its own 512 training and 2000 validation images from the training images of
+    Fashion-MNIST; the test images are the same for all. SGD with batches of 64 whatever m is,
     momentum 0.9, He's initial weights, and a rate that falls to 0 along a line. Accuracies are those of
     evaluation mode, by running statistics.
 
@@ -68,12 +67,10 @@ def regularization(settings: Mapping[str, Any], seeds: Sequence[int]) -> Mapping
 
 def measure(settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """Train one seed at all rates; return the metrics, shape (K, ...) each."""
-    data, validation = split(seed, settings["train"], settings["validation"])
-    m = settings["m"]
-    norm: Norm = (lambda channels, positions: GhostBatchNorm(channels, m)) if m else "none"
+    data, validation = split(seed, settings["train"], settings["validation"], full=settings["full"])
     steps = settings["steps"]
     runs = train(
-        partial(MODELS[settings["model"]], settings["sizes"], norm, dropout=settings["dropout"], init="he"),
+        maker(settings),
         data,
         steps=steps,
         batch_size=settings["batch_size"],
@@ -94,7 +91,7 @@ def measure(settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
     for k in np.flatnonzero(~runs.diverged[:, 0]).tolist():
         model = runs.model(k, 0)
         found["validation_accuracy"][k] = accuracy(model, *validation)
-        if m:
+        if settings["m"]:
             recompute_statistics(
                 model, torch.as_tensor(data.x_train).split(settings["batch_size"]), progress=False
             )
@@ -102,18 +99,31 @@ def measure(settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
     return found
 
 
-def split(seed: int, train: int, validation: int) -> tuple[FashionMNIST, tuple[Array, Array]]:
-    """Draw training and validation images, no image in both, from the training images of the package.
+def maker(settings: Mapping[str, Any]) -> Callable[[], nn.Module]:
+    """Return a function that makes the network of a part."""
+    m = settings["m"]
+    norm: Norm = (lambda channels, positions: GhostBatchNorm(channels, m)) if m else "none"
+    how = {"norm": norm, "dropout": settings["dropout"], "init": "he"}
+    if settings["model"] == "MLP":
+        return partial(MLP, [PIXELS[settings["full"]], *settings["hidden"], 10], **how)
+    return partial(CNN, settings["hidden"], **how)
+
+
+def split(
+    seed: int, train: int, validation: int, *, full: bool = False
+) -> tuple[FashionMNIST, tuple[Array, Array]]:
+    """Draw training and validation images, no image in both, from all training images.
 
     Args:
         seed: of the draw.
         train: how many training images.
         validation: how many validation images.
+        full: whether from all of Fashion-MNIST or from the subset that the package ships.
 
     Returns:
         The training images with all test images, and the validation images with their labels.
     """
-    data = fashion_mnist()
+    data = fashion_mnist(full=full)
     order = np.random.default_rng(seed).permutation(len(data.x_train))
     some, others = order[:train], order[train : train + validation]
     few = data._replace(x_train=data.x_train[some], y_train=data.y_train[some])

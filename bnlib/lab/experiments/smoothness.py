@@ -18,8 +18,8 @@ from bnlib.lab.runs import grid
 from bnlib.lab.train import Moment, train
 
 NETWORKS: Mapping[str, Mapping[str, Any]] = {
-    "2 hidden layers": {"model": "MLP", "widths": [196, 100, 100, 10]},
-    "6 hidden layers": {"model": "MLP", "widths": [196, 64, 64, 64, 64, 64, 64, 10]},
+    "2 hidden layers": {"model": "MLP", "hidden": [100, 100]},
+    "6 hidden layers": {"model": "MLP", "hidden": [64] * 6},
     "CNN": {"model": "CNN", "channels": [6, 12, 12]},
 }
 PARTS = {
@@ -28,6 +28,7 @@ PARTS = {
         "norm": norm,
         "activation": "relu",
         "init": "he",
+        "full": True,
         "batch_size": 64,
         "steps": 400,
         "lr": [0.03, 0.1, 0.3],
@@ -44,7 +45,7 @@ PARTS = {
 def smoothness(settings: Mapping[str, Any], seeds: Sequence[int]) -> Mapping[str, Any]:
     """How loss and gradient change along the gradient in training, with and without BN.
 
-    Plain SGD at a constant rate, He's initial weights, Fashion-MNIST at 14x14. A probe looks at the step's
+    Plain SGD at a constant rate, He's initial weights, all of Fashion-MNIST. A probe looks at the step's
     batch, in training mode. A network with BN and one without start from the same weights at each seed.
 
     Metrics for K rates, P probed steps, F fractions:
@@ -64,7 +65,7 @@ def smoothness(settings: Mapping[str, Any], seeds: Sequence[int]) -> Mapping[str
     steps, fractions = settings["steps"], settings["fractions"]
     runs = train(
         maker(settings),
-        fashion_mnist(),
+        fashion_mnist(full=settings["full"]),
         steps=steps,
         batch_size=settings["batch_size"],
         seeds=seeds,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bnlib.lab import probes
-from bnlib.lab.data import fashion_mnist
+from bnlib.lab.data import PIXELS, fashion_mnist
 from bnlib.lab.models import MLP
 from bnlib.lab.network import Network
 from bnlib.lab.registry import experiment
@@ -24,7 +24,8 @@ PRODUCTS = [3e-4, 1e-3, 3e-3, 1e-2]
 
 PARTS = {
     f"rate {lr}, eps {eps:g}": {
-        "widths": [196, 64, 64, 10],
+        "full": True,
+        "hidden": [64, 64],
         "lr": lr,
         "eps": eps,
         "weight_decay": [float(f"{product / lr:.3g}") for product in PRODUCTS],
@@ -43,7 +44,7 @@ NAMES = ["blocks.0.0.weight", "blocks.1.0.weight"]
 def weight_norms(settings: Mapping[str, Any], seeds: Sequence[int]) -> Mapping[str, Any]:
     """Norm, gradient and turn per step of weights before BN, once weight decay has settled them.
 
-    A ReLU MLP by plain SGD on Fashion-MNIST at 14x14. Everything is taken over every tenth step from step
+    A ReLU MLP by plain SGD on all of Fashion-MNIST. Everything is taken over every tenth step from step
     ``settled`` on, for K strengths of weight decay and both hidden layers.
 
     Metrics, each of shape (S, K, 2):
@@ -52,13 +53,14 @@ def weight_norms(settings: Mapping[str, Any], seeds: Sequence[int]) -> Mapping[s
         gradient: root mean square of the norm of the gradient that weights of norm 1 would have.
     """
     steps, settled = settings["steps"], settings["settled"]
+    widths = [PIXELS[settings["full"]], *settings["hidden"], 10]
 
     def make_norm(channels: int, positions: int) -> BatchNorm1d:
         return BatchNorm1d(channels, eps=settings["eps"])
 
     runs = train(
-        partial(MLP, settings["widths"], norm=make_norm, bias=False),
-        fashion_mnist(),
+        partial(MLP, widths, norm=make_norm, bias=False),
+        fashion_mnist(full=settings["full"]),
         steps=steps,
         batch_size=settings["batch_size"],
         seeds=seeds,
