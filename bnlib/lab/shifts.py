@@ -82,12 +82,12 @@ class Shifts:
 
     def ratio(self, comparison: Comparison, name: str, column: int) -> Interval:
         """Return the ratio of a shift, first method over second: a geometric mean over the seeds."""
-        first, second = (side.tolist() for side in self.sides(comparison, name, column))
+        first, second = self.sides(comparison, name, column)
         return paired_ratio(first, second)
 
     def difference(self, comparison: Comparison, name: str, column: int) -> Interval:
         """Return the difference of a shift or a cosine, first method less second."""
-        first, second = (side.tolist() for side in self.sides(comparison, name, column))
+        first, second = self.sides(comparison, name, column)
         return paired_difference(first, second)
 
     def sides(self, comparison: Comparison, name: str, column: int) -> Sequence[NDArray[np.float64]]:

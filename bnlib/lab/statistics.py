@@ -2,13 +2,15 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
 Row = npt.NDArray[np.float64]
+Values = Sequence[float] | npt.NDArray[np.floating[Any]]
+"""Real numbers in one row."""
 
 
 class Interval(NamedTuple):
@@ -24,7 +26,7 @@ class Interval(NamedTuple):
 
 
 @np.errstate(invalid="ignore", over="ignore")
-def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> Interval:
+def mean_interval(values: Values, *, confidence: float = 0.95) -> Interval:
     """Compute the mean of independent measurements and its confidence interval by Student's t.
 
     ``mean ± t * s / sqrt(n)``, with ``s`` the unbiased standard deviation and ``t`` the quantile of
@@ -51,7 +53,7 @@ def mean_interval(values: Sequence[float], *, confidence: float = 0.95) -> Inter
 
 @np.errstate(invalid="ignore", over="ignore")
 def bootstrap_interval(
-    values: Sequence[float], *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
+    values: Values, *, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> Interval:
     """Compute the mean of independent measurements and its interval by the bootstrap.
 
@@ -88,9 +90,7 @@ def bootstrap_interval(
 
 
 @np.errstate(invalid="ignore")
-def paired_difference(
-    first: Sequence[float], second: Sequence[float], *, confidence: float = 0.95
-) -> Interval:
+def paired_difference(first: Values, second: Values, *, confidence: float = 0.95) -> Interval:
     """Compute the mean of ``first - second`` over shared seeds, and its interval by Student's t.
 
     What a seed does to both runs cancels, so the interval is narrower than for runs of different seeds.
@@ -104,11 +104,11 @@ def paired_difference(
         TypeError, ValueError: the two differ in length, or as ``mean_interval``.
     """
     a, b = _pair(first, second)
-    return mean_interval(a - b, confidence=confidence)  # type: ignore[arg-type]
+    return mean_interval(a - b, confidence=confidence)
 
 
 @np.errstate(invalid="ignore", over="ignore")
-def paired_ratio(first: Sequence[float], second: Sequence[float], *, confidence: float = 0.95) -> Interval:
+def paired_ratio(first: Values, second: Values, *, confidence: float = 0.95) -> Interval:
     """Compute the geometric mean of ``first / second`` over shared seeds, and its interval.
 
     The exponential of ``paired_difference`` of the logarithms, so that a ratio and its inverse count alike.
@@ -126,11 +126,11 @@ def paired_ratio(first: Sequence[float], second: Sequence[float], *, confidence:
     if (a <= 0).any() or (b <= 0).any():
         raise ValueError(f"expected values above 0, got {np.nanmin([a, b]):g}")
     complete = ~np.isnan(a) & ~np.isnan(b)
-    logs = (np.log(v[complete]).tolist() for v in (a, b))
+    logs = (np.log(v[complete]) for v in (a, b))
     return Interval(*np.exp(paired_difference(*logs, confidence=confidence)).tolist())
 
 
-def _numbers(values: Sequence[float]) -> Row:
+def _numbers(values: Values) -> Row:
     """Return the values as an array of float64; raise TypeError unless they are real numbers."""
     x = np.asarray(values)
     if x.dtype.kind not in "fiu":
@@ -138,7 +138,7 @@ def _numbers(values: Sequence[float]) -> Row:
     return x.astype(np.float64)
 
 
-def _pair(first: Sequence[float], second: Sequence[float]) -> tuple[Row, Row]:
+def _pair(first: Values, second: Values) -> tuple[Row, Row]:
     """Return both as arrays; raise ValueError unless they are of one shape."""
     a, b = _numbers(first), _numbers(second)
     if a.shape != b.shape:
@@ -146,7 +146,7 @@ def _pair(first: Sequence[float], second: Sequence[float]) -> tuple[Row, Row]:
     return a, b
 
 
-def _row(values: Sequence[float], confidence: float) -> Row:
+def _row(values: Values, confidence: float) -> Row:
     """Return the values as an array; raise ValueError unless they are two or more in one row."""
     x = _numbers(values)
     if x.ndim != 1 or len(x) < 2:

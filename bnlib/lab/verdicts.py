@@ -9,11 +9,13 @@ from typing import Literal
 
 from bnlib.lab.statistics import Interval
 
-__all__ = ["CONDITIONS", "FAILS", "HOLDS", "Comparison", "Part", "verdict"]
+__all__ = ["CONDITIONS", "FAILS", "HOLDS", "Comparison", "Part", "report", "verdict"]
 
 HOLDS = "holds"
 CONDITIONS = "holds under conditions"
 FAILS = "does not hold as stated"
+Side = Literal["for", "against", "unclear"]
+SIDES: tuple[Side, ...] = ("for", "against", "unclear")
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Comparison:
         where: the condition: network, batch size, severity.
         what: the effect, with its unit: "test accuracy with BN less that without, %".
         effect: its mean and 95 % interval over the seeds.
-        none: the value of no effect: 0 for a difference, 1 for a ratio.
+        none: the value of no effect, 0 for a difference, 1 for a ratio; or the bound that the claim sets.
         expected: the side of ``none`` on which the claim expects the effect.
     """
 
@@ -35,7 +37,7 @@ class Comparison:
     expected: Literal["above", "below"] = "above"
 
     @property
-    def side(self) -> Literal["for", "against", "unclear"]:
+    def side(self) -> Side:
         """Tell what the interval says: it lies on the expected side, on the other, or leaves both open.
 
         An interval with a NaN leaves both open.
@@ -65,7 +67,7 @@ class Part:
         if not self.comparisons:
             raise ValueError(f"expected at least 1 comparison for {self.statement!r}, got none")
 
-    def count(self, side: Literal["for", "against", "unclear"]) -> int:
+    def count(self, side: Side) -> int:
         """Count the comparisons on a side."""
         return sum(comparison.side == side for comparison in self.comparisons)
 
@@ -86,3 +88,12 @@ def verdict(parts: Sequence[Part]) -> str:
         raise ValueError("expected at least 1 part, got none")
     order = (FAILS, CONDITIONS, HOLDS)
     return min((part.verdict for part in parts), key=order.index)
+
+
+def report(parts: Sequence[Part]) -> str:
+    """Write the parts with the counts of their comparisons, a line each, and the verdict on the whole."""
+    lines = []
+    for part in parts:
+        counts = [f"{part.count(side)} {side}" for side in SIDES if part.count(side)]
+        lines += [part.statement, f"    {', '.join(counts)}: {part.verdict}"]
+    return "\n".join([*lines, f"The claim: {verdict(parts)}"])

@@ -3,7 +3,7 @@
 import pytest
 
 from bnlib.lab.statistics import Interval
-from bnlib.lab.verdicts import CONDITIONS, FAILS, HOLDS, Comparison, Part, verdict
+from bnlib.lab.verdicts import CONDITIONS, FAILS, HOLDS, Comparison, Part, report, verdict
 
 NAN = float("nan")
 
@@ -66,3 +66,11 @@ def test_nothing_to_judge_is_an_error():
         Part("It helps.", [])
     with pytest.raises(ValueError, match=r"at least 1 part, got none"):
         verdict([])
+
+
+def test_a_report_counts_and_concludes():
+    assert report([Part("It helps.", [YES, YES, OPEN]), Part("It is fast.", [NO])]) == (
+        "It helps.\n    2 for, 1 unclear: holds under conditions\n"
+        "It is fast.\n    1 against: does not hold as stated\n"
+        "The claim: does not hold as stated"
+    )

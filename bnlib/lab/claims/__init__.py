@@ -1,0 +1,1 @@
+"""What the records say about each claim, a module each; ``ledger`` lists them all."""

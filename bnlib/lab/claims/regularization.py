@@ -1,0 +1,62 @@
+"""Whether batch norm regularizes, and makes dropout less needed (C6)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bnlib.lab.experiments.regularization import at_best_rate
+from bnlib.lab.records import Record
+from bnlib.lab.statistics import paired_difference
+from bnlib.lab.verdicts import Comparison, Part
+
+PAIRS = (("BN 64", "no BN"), ("BN 4", "BN 64"))
+"""What has more noise of statistics, and what it is compared with."""
+
+
+def judge(record: Record) -> list[Part]:
+    """Judge the claim by the record of ``regularization``, each configuration at its best rate."""
+    results = {part: at_best_rate(record, part) for part in record.settings}
+    networks = list(dict.fromkeys(part.split(", ")[0] for part in results))
+    pairs = [(n, first, second) for first, second in PAIRS for n in networks]
+    gaps, tests = (
+        [
+            Comparison(
+                f"{network}, {first} against {second}",
+                f"{what}, difference, points",
+                paired_difference(
+                    getattr(results[f"{network}, {first}"], name),
+                    getattr(results[f"{network}, {second}"], name),
+                ),
+                expected=expected,  # type: ignore[arg-type]
+            )
+            for network, first, second in pairs
+        ]
+        for name, what, expected in (
+            ("gap", "training less test accuracy", "below"),
+            ("test", "test accuracy", "above"),
+        )
+    )
+    gains = dropout_gains(record)
+    less = paired_difference(gains["BN 64"], gains["no BN"])
+    what = "gain of dropout in test accuracy, with BN less without, points"
+    return [
+        Part("The gap between training and test narrows.", gaps),
+        Part("Test accuracy rises.", tests),
+        Part("Dropout gains less.", [Comparison("MLP", what, less, expected="below")]),
+    ]
+
+
+def chosen_dropout(record: Record, norm: str) -> str:
+    """Return the part of the MLP with the dropout that validation chooses beside ``norm``."""
+    parts = [part for part in record.settings if part.startswith(f"MLP, {norm}, dropout")]
+    return max(parts, key=lambda part: at_best_rate(record, part).validation)
+
+
+def dropout_gains(record: Record) -> dict[str, NDArray[np.float64]]:
+    """Return what dropout adds to the test accuracy of the MLP with and without BN, in points."""
+    return {
+        norm: at_best_rate(record, chosen_dropout(record, norm)).test
+        - at_best_rate(record, f"MLP, {norm}").test
+        for norm in ("no BN", "BN 64")
+    }
