@@ -373,3 +373,18 @@ def test_gradient_shifts_are_averaged_over_all_layers_but_the_first():
 
     layers = np.array([[[9.0, 9.0, 9.0], [1.0, 2.0, 0.5], [4.0, 0.5, -0.1]]])
     np.testing.assert_allclose(over_layers(layers), [[2.0, 2.0, 0.2]])
+
+
+def test_transform_measures_what_it_says():
+    from bnlib.lab.experiments.transform import PARTS, over_features, transform
+
+    for settings in PARTS.values():
+        found = transform({**settings, "full": False, "steps": 3}, [0, 3])
+        assert {np.shape(values) for values in found.values()} == {(2,)}
+        assert all((found[name] > 0).all() and (found[name] < 0.1).all() for name in ("gamma", "beta"))
+        assert (found["sharing"] == np.prod(settings["shape"][2:])).all()
+        assert max(found["difference"].max(), found["undone"].max()) < 1e-12
+        # Layer norm does what the claim says of batch norm.
+        assert max(found["layer_mean"].max(), found["layer_std"].max()) < 1e-4 < found["sample_mean"].min()
+    rows = np.array([[1.0, 5.0], [-2.0, -2.0]])
+    assert over_features(rows, "row") == pytest.approx({"row_mean": 6.5**0.5, "row_std": 1.0})
