@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bnlib.lab import verdicts
 from bnlib.lab.claims import covariate_shift, depth, learning_rates, overall, regularization, transform
 from bnlib.lab.records import RESULTS, load
 from bnlib.lab.verdicts import SIDES, Comparison, Part, verdict
 
-__all__ = ["LEDGER", "Claim", "details", "overview"]
+__all__ = ["LEDGER", "Claim", "details", "overview", "report"]
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,19 @@ LEDGER = (
         overall.judge,
     ),
 )
+
+
+def report(name: str, folder: Path = RESULTS) -> str:
+    """Write the statements of a claim, such as ``C3``, with the counts of comparisons, and the verdict.
+
+    Raises:
+        ValueError: there is no such claim.
+        FileNotFoundError: a record is missing.
+    """
+    claims = {claim.name: claim for claim in LEDGER}
+    if name not in claims:
+        raise ValueError(f"expected a claim {', '.join(claims)}, got {name!r}")
+    return verdicts.report(claims[name].judge(folder))
 
 
 def overview(claims: Sequence[Claim] = LEDGER, folder: Path = RESULTS) -> str:
