@@ -17,7 +17,7 @@ BOOK_SOURCES := _config.yml _toc.yml $(shell find chapters bnlib tools/site -typ
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install book test test-site test-gpu bench bench-gpu experiments test-colab linkcheck dist serve lint format refresh adopt constraints clean
+.PHONY: help install book test test-site test-gpu test-portability audit bench bench-gpu experiments test-colab linkcheck dist serve lint format refresh adopt constraints clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -28,11 +28,17 @@ book: $(BUILT)  ## build the site into _build/html; warnings are errors
 	@echo "The site is in $(SITE). View it with: make serve"
 
 test: $(INSTALLED)  ## run unit tests, notebook tests and nbval on two workers
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --nbval --ignore tests/site tests chapters
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 10 --nbval --ignore tests/site tests chapters
 
 test-site: $(BUILT)  ## look at every page of the built site in a browser; screenshots in _build/screenshots
 	rm -rf _build/screenshots _build/figures
 	$(BIN)/python -m pytest --numprocesses 2 tests/site
+
+test-portability: $(INSTALLED)  ## run notebooks on other arithmetic and threads, unit tests in random order; QUICK=1 for a part
+	$(BIN)/python tools/portability.py $(if $(QUICK),--quick)
+
+audit: $(INSTALLED)  ## ask for known vulnerabilities of all that is installed; needs a network
+	$(BIN)/uv tool run pip-audit@2.10.1 --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off
 
 experiments: export OMP_NUM_THREADS := 2
 experiments: export OMP_WAIT_POLICY := passive

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 RUN = Path(__file__).parents[1] / ".ci" / "run"
-STEPS = ("lint", "book", "test-site", "test")
+STEPS = ("lint", "book", "test-site", "test-portability QUICK=1", "test")
 
 
 @pytest.fixture
