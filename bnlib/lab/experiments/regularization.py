@@ -26,7 +26,7 @@ Array = NDArray[Any]
 
 NETWORKS: Mapping[str, Mapping[str, Any]] = {
     "MLP": {"model": "MLP", "hidden": [100, 100], "steps": 800, "lr": [0.003, 0.01, 0.03, 0.1, 0.3]},
-    "CNN": {"model": "CNN", "hidden": [8, 16, 16], "steps": 600, "lr": [0.1, 0.2, 0.4, 0.8]},
+    "CNN": {"model": "CNN", "hidden": [8, 16, 16], "steps": 600, "lr": [0.2, 0.4, 0.8]},
 }
 SIZES = [64, 16, 4]
 """Samples that share their statistics; 64, the whole batch, is batch normalization itself."""
@@ -55,11 +55,10 @@ def regularization(settings: Mapping[str, Any], seeds: Sequence[int]) -> Mapping
     momentum 0.9, He's initial weights, and a rate that falls to 0 along a line. Accuracies are those of
     evaluation mode, by running statistics.
 
-    Metrics, each of shape (S, K) for K rates, but for the last:
-        train_accuracy, validation_accuracy, test_accuracy: at the end.
+    Metrics, each of shape (S, K) for K rates:
+        train_accuracy, validation_accuracy, test_accuracy, test_loss: at the end.
         recomputed_accuracy: as test_accuracy, with the statistics averaged anew over the training images
             with dropout off; without BN the same as test_accuracy.
-        test_loss: at 0, 1/8, ..., 8/8 of the steps, shape (S, K, 9).
     """
     measured = [measure(settings, seed) for seed in seeds]
     return {name: np.stack([one[name] for one in measured]) for name in measured[0]}
@@ -77,14 +76,13 @@ def measure(settings: Mapping[str, Any], seed: int) -> dict[str, Any]:
         seeds=[seed],
         settings=grid(lr=settings["lr"], momentum=0.9),
         schedule=linear,
-        evaluate_at=[steps * eighth // 8 for eighth in range(9)],
         evaluate=[("train", "running"), ("test", "running")],
         progress=False,
     )
     found = {
         "train_accuracy": runs.accuracy["train", "running"][:, 0, -1],
         "test_accuracy": runs.accuracy["test", "running"][:, 0, -1],
-        "test_loss": runs.loss["test", "running"][:, 0],
+        "test_loss": runs.loss["test", "running"][:, 0, -1],
     }
     for name in ("validation_accuracy", "recomputed_accuracy"):
         found[name] = np.full(len(runs.settings), np.nan)
