@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bnlib.lab.noise import NoiseLayer
 
-__all__ = ["Noise", "Order", "batch_order", "noise_generator", "order_by_class"]
+__all__ = ["Noise", "Order", "batch_order", "noise_generator", "order_by_class", "sorted_in_batches"]
 
 Order = Callable[[int, int, int], Iterator[Tensor]]
 """Given a seed, the number of images and the batch size, yields the indices of the batches, without end."""
@@ -44,9 +44,10 @@ def batch_order(seed: int, size: int, batch_size: int) -> Iterator[Tensor]:
 def order_by_class(labels: Tensor, classes: int) -> Order:
     """Return an order like ``batch_order`` whose batches hold a few classes each.
 
-    Each epoch shuffles the images, deals out every class in blocks of ``batch_size / classes`` images, shuffles
-    the blocks, and joins ``classes`` blocks to a batch. So every image comes once in an epoch, but for what is
-    left over. With ``classes`` equal to the batch size, blocks of one image, this is a plain shuffle.
+    Each epoch shuffles the images, deals out every class in blocks of ``batch_size / classes`` images,
+    shuffles the blocks, and joins ``classes`` blocks to a batch. Two of them may be of one class. So every
+    image comes once in an epoch, but for what is left over. With ``classes`` equal to the batch size, blocks
+    of one image, this is a plain shuffle.
 
     Args:
         labels: of all images, shape (N,).
@@ -70,6 +71,20 @@ def order_by_class(labels: Tensor, classes: int) -> Order:
             blocks = by_label[: size // block * block].view(-1, block)
             mixed = blocks[torch.randperm(len(blocks), generator=generator)]
             yield from mixed[: len(blocks) // classes * classes].view(-1, batch_size)
+
+    return order
+
+
+def sorted_in_batches(labels: Tensor) -> Order:
+    """Return the order of ``batch_order``, each batch sorted by class: neighbours in a batch are alike.
+
+    Args:
+        labels: of all images, shape (N,).
+    """
+
+    def order(seed: int, size: int, batch_size: int) -> Iterator[Tensor]:
+        for index in batch_order(seed, size, batch_size):
+            yield index[torch.argsort(labels[index], stable=True)]
 
     return order
 

@@ -1,0 +1,1 @@
+"""The claims that the book settles: what each record says for and against them."""

@@ -1,0 +1,58 @@
+"""The claim that small batches give poor statistics and hurt, judged by the record of ``small_batches``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bnlib.lab.experiments.small_batches import METHODS, SIZES, percent
+from bnlib.lab.records import Record
+from bnlib.lab.statistics import paired_difference
+from bnlib.lab.verdicts import Comparison, Part
+
+__all__ = ["judge"]
+
+LARGE, *SMALL = SIZES
+
+
+def judge(record: Record) -> list[Part]:
+    """Return three statements: small batches cost accuracy, more than with GN, and because of the statistics.
+
+    Each is compared in every network and at every batch size below 32, over shared seeds. Accuracy is that on
+    test images, in evaluation mode, at the rate that validation chose.
+
+    Args:
+        record: of the experiment ``small_batches``.
+    """
+
+    def loss(model: str, method: str, n: int) -> list[float]:
+        """Return accuracy with batches of n less that with batches of 32, for each seed."""
+        parts = (f"{model}, {method}, {size}" for size in (n, LARGE))
+        small, large = (percent(record, part) for part in parts)
+        return (small - large).tolist()
+
+    def ghost(model: str, m: int) -> Comparison:
+        small, large = (percent(record, f"{model}, {part}") for part in (f"ghost, {m}", f"BN, {LARGE}"))
+        what = f"test accuracy with ghost batches of {m} less that without, %"
+        return below(f"{model}, {m}", what, small.tolist(), large.tolist())
+
+    def bn(model: str, n: int) -> Comparison:
+        what = f"test accuracy with batches of {n} less that with {LARGE}, %"
+        return below(f"{model}, {n}", what, loss(model, "BN", n), [0.0] * len(record.seeds))
+
+    def against_gn(model: str, n: int) -> Comparison:
+        what = f"the same difference for batches of {n}, with BN less that with GN, %"
+        return below(f"{model}, {n}", what, loss(model, "BN", n), loss(model, "GN", n))
+
+    def everywhere(compare: Callable[[str, int], Comparison]) -> list[Comparison]:
+        return [compare(model, n) for model in METHODS for n in SMALL]
+
+    return [
+        Part(f"With BN, a batch below {LARGE} costs test accuracy.", everywhere(bn)),
+        Part("It costs more with BN than with GN.", everywhere(against_gn)),
+        Part(f"Poor statistics alone cost accuracy, in batches of {LARGE}.", everywhere(ghost)),
+    ]
+
+
+def below(where: str, what: str, first: list[float], second: list[float]) -> Comparison:
+    """Compare over shared seeds, with an effect below 0 expected."""
+    return Comparison(where, what, paired_difference(first, second), expected="below")
