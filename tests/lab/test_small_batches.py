@@ -71,6 +71,7 @@ def test_batches_by_class_hold_few_classes_and_every_image_once():
     blocks = torch.stack(batches).view(-1, 5)
     kinds = [len(set(LABELS[block].tolist())) for block in blocks]
     assert np.mean(np.array(kinds) == 1) > 0.75  # the others are where one class ends
+    assert np.mean([len(set(LABELS[batch].tolist())) > 1 for batch in batches]) > 0.6
     assert len(set(torch.cat(batches).tolist())) == 250
     again = torch.stack(list(islice(order(4, 300, 10), 25)))
     assert torch.equal(again, torch.stack(batches))
