@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bnlib.lab.experiments.small_batches import METHODS, SIZES, percent
+from bnlib.lab.experiments.small_batches import METHODS, SIZES, Array, percent
 from bnlib.lab.records import Record
 from bnlib.lab.statistics import paired_difference
 from bnlib.lab.verdicts import Comparison, Part
@@ -24,24 +24,21 @@ def judge(record: Record) -> list[Part]:
         record: of the experiment ``small_batches``.
     """
 
-    def loss(model: str, method: str, n: int) -> list[float]:
-        """Return accuracy with batches of n less that with batches of 32, for each seed."""
-        parts = (f"{model}, {method}, {size}" for size in (n, LARGE))
-        small, large = (percent(record, part) for part in parts)
-        return (small - large).tolist()
-
-    def ghost(model: str, m: int) -> Comparison:
-        small, large = (percent(record, f"{model}, {part}") for part in (f"ghost, {m}", f"BN, {LARGE}"))
-        what = f"test accuracy with ghost batches of {m} less that without, %"
-        return below(f"{model}, {m}", what, small.tolist(), large.tolist())
+    def accuracy(model: str, method: str, n: int) -> Array:
+        return percent(record, f"{model}, {method}, {n}")
 
     def bn(model: str, n: int) -> Comparison:
         what = f"test accuracy with batches of {n} less that with {LARGE}, %"
-        return below(f"{model}, {n}", what, loss(model, "BN", n), [0.0] * len(record.seeds))
+        return below(f"{model}, {n}", what, accuracy(model, "BN", n), accuracy(model, "BN", LARGE))
 
     def against_gn(model: str, n: int) -> Comparison:
         what = f"the same difference for batches of {n}, with BN less that with GN, %"
-        return below(f"{model}, {n}", what, loss(model, "BN", n), loss(model, "GN", n))
+        changes = (accuracy(model, method, n) - accuracy(model, method, LARGE) for method in ("BN", "GN"))
+        return below(f"{model}, {n}", what, *changes)
+
+    def ghost(model: str, m: int) -> Comparison:
+        what = f"test accuracy with ghost batches of {m} less that without, %"
+        return below(f"{model}, {m}", what, accuracy(model, "ghost", m), accuracy(model, "BN", LARGE))
 
     def everywhere(compare: Callable[[str, int], Comparison]) -> list[Comparison]:
         return [compare(model, n) for model in METHODS for n in SMALL]
@@ -53,6 +50,7 @@ def judge(record: Record) -> list[Part]:
     ]
 
 
-def below(where: str, what: str, first: list[float], second: list[float]) -> Comparison:
+def below(where: str, what: str, first: Array, second: Array) -> Comparison:
     """Compare over shared seeds, with an effect below 0 expected."""
-    return Comparison(where, what, paired_difference(first, second), expected="below")
+    effect = paired_difference(first.tolist(), second.tolist())
+    return Comparison(where, what, effect, expected="below")
