@@ -19,7 +19,7 @@ from torch.func import vmap
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from bnlib.lab.batches import Noise, batch_order
+from bnlib.lab.batches import Noise, Order, batch_order
 from bnlib.lab.ensemble import Data, Ensemble, as_tensors, evaluation
 from bnlib.lab.network import Loss, Network, State, Tensors
 from bnlib.lab.runs import Runs, Settings, Which
@@ -64,6 +64,7 @@ def train(
     settings: Sequence[Settings] = (Settings(),),
     schedule: Schedule = constant,
     loss: Loss = cross_entropy,
+    order: Order = batch_order,
     evaluate_at: Sequence[int] | None = None,
     evaluate: Sequence[Which] = (("test", "running"),),
     probes: Mapping[str, Probe] | None = None,
@@ -77,7 +78,7 @@ def train(
 
     The seed of a run determines its initial weights, its batches and its noise, whatever its settings are,
     so that runs of one seed can be compared in pairs. Each run follows, step by step, what a plain loop over
-    ``batch_order`` with ``torch.optim.SGD`` does. Where a run's loss is no longer finite, that is recorded,
+    ``order`` with ``torch.optim.SGD`` does. Where a run's loss is no longer finite, that is recorded,
     and the other runs go on as they would without it.
 
     Args:
@@ -90,6 +91,7 @@ def train(
         settings: K of them; ``grid`` makes them.
         schedule: factor of the learning rate, given step and T, such as those of ``bnlib.lab.sgd``.
         loss: a function of outputs and labels, averaged over the batch.
+        order: which images each batch of a seed holds.
         evaluate_at: numbers of steps, 0 to T; None evaluates at the end only.
         evaluate: which images and statistics to evaluate with. ``"running"`` uses the running statistics,
             ``"batch"`` those of batches of B images, taken in their order.
@@ -110,7 +112,7 @@ def train(
     evaluate_at = sorted({steps} if evaluate_at is None else set(evaluate_at))
     check(steps, seeds, settings, evaluate, evaluate_at, probe_at)
     ensemble = Ensemble(make_model, settings, seeds, loss, dtype, torch.device(device))
-    training = Training(ensemble, tensors, steps, batch_size, schedule, probes or {})
+    training = Training(ensemble, tensors, steps, batch_size, schedule, probes or {}, order)
     evaluations: list[list[tuple[Tensor, Tensor]]] = []
     probed: list[Tensors] = []
     probing = set(probe_at)
@@ -140,10 +142,11 @@ class Training:
         batch_size: int,
         schedule: Schedule,
         probes: Mapping[str, Probe],
+        order: Order,
     ) -> None:
         self.ensemble, self.data, self.schedule, self.probes = ensemble, data, schedule, probes
         model = ensemble.network.model.train()
-        self.batches = [batch_order(seed, len(data.x_train), batch_size) for seed in ensemble.seeds]
+        self.batches = [order(seed, len(data.x_train), batch_size) for seed in ensemble.seeds]
         self.noise = Noise(model, ensemble.seeds, data.x_train[:batch_size].cpu())
         self.params = list(ensemble.params.values())
         self.optimizer = SGD(self.params, ensemble.runs)

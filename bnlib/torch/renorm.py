@@ -14,7 +14,14 @@ from torch import Tensor
 from bnlib.reference.renorm import RenormSchedule
 from bnlib.torch.arithmetic import Statistics, wide_dtype
 from bnlib.torch.autograd import normalize_over, statistics_over
-from bnlib.torch.functional import by_channel, empty_output, moved, normalize_by_running, optional_by_channel
+from bnlib.torch.functional import (
+    batch_norm,
+    by_channel,
+    empty_output,
+    moved,
+    normalize_by_running,
+    optional_by_channel,
+)
 from bnlib.torch.modules import AnyRank
 from bnlib.torch.validate import (
     check_channels,
@@ -180,7 +187,9 @@ class BatchRenorm(AnyRank):
         self.schedule = RenormSchedule() if schedule is None else schedule
 
     def normalize(self, input: Tensor, **arguments: Any) -> Tensor:
-        """Normalize ``input`` by ``batch_renorm``."""
+        """Normalize ``input`` by ``batch_renorm``; by the batch alone while nothing is tracked."""
+        if arguments["running_mean"] is None:
+            return batch_norm(input, **arguments)
         r_max, d_max = self.bounds() if arguments["training"] else (1.0, 0.0)
         return batch_renorm(input, **arguments, r_max=r_max, d_max=d_max)
 

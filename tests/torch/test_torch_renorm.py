@@ -11,6 +11,7 @@ from torch import nn
 import bnlib.torch
 from bnlib.reference import RunningStatistics, batch_renorm, batch_renorm_backward, update_renorm
 from bnlib.torch import BatchRenorm, RenormSchedule, blocks
+from bnlib.torch.surgery import recompute_statistics
 
 TIGHT = {"rtol": 1e-9, "atol": 1e-9}
 MOMENTA = st.sampled_from([0.1, 0.0, 1.0, 0.37, None])
@@ -130,6 +131,16 @@ def test_evaluation_is_batch_norm_and_state_dicts_load_both_ways(x, eps):
     close(ours.eval()(x), plain.eval()(x), **TIGHT)
     close(ours.state_dict(), before, rtol=0, atol=0)
     assert isinstance(ours, nn.modules.batchnorm._BatchNorm)
+
+
+def test_without_tracking_it_is_batch_norm_and_its_statistics_can_be_recomputed():
+    x = torch.randn(40, 3, dtype=torch.float64) * 5 + 2
+    layer = BatchRenorm(3, schedule=RenormSchedule.constant(3.0, 5.0)).double()
+    recompute_statistics(layer, x.split(10), progress=False)
+    torch.testing.assert_close(layer.running_mean, x.mean(0))
+    torch.testing.assert_close(layer.running_var, x.var(0))
+    layer.track_running_stats = False
+    torch.testing.assert_close(layer.train()(x), nn.BatchNorm1d(3).double()(x))
 
 
 def test_no_gradient_flows_through_the_correction():

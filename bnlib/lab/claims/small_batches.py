@@ -1,0 +1,56 @@
+"""The claim that small batches give poor statistics and hurt, judged by the record of ``small_batches``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bnlib.lab.experiments.small_batches import METHODS, SIZES, Array, percent
+from bnlib.lab.records import Record
+from bnlib.lab.statistics import paired_difference
+from bnlib.lab.verdicts import Comparison, Part
+
+__all__ = ["judge"]
+
+LARGE, *SMALL = SIZES
+
+
+def judge(record: Record) -> list[Part]:
+    """Return three statements: small batches cost accuracy, more than with GN, and because of the statistics.
+
+    Each is compared in every network and at every batch size below 32, over shared seeds. Accuracy is that on
+    test images, in evaluation mode, at the rate that validation chose.
+
+    Args:
+        record: of the experiment ``small_batches``.
+    """
+
+    def accuracy(model: str, method: str, n: int) -> Array:
+        return percent(record, f"{model}, {method}, {n}")
+
+    def bn(model: str, n: int) -> Comparison:
+        what = f"test accuracy with batches of {n} less that with {LARGE}, %"
+        return below(f"{model}, {n}", what, accuracy(model, "BN", n), accuracy(model, "BN", LARGE))
+
+    def against_gn(model: str, n: int) -> Comparison:
+        what = f"the same difference for batches of {n}, with BN less that with GN, %"
+        changes = (accuracy(model, method, n) - accuracy(model, method, LARGE) for method in ("BN", "GN"))
+        return below(f"{model}, {n}", what, *changes)
+
+    def ghost(model: str, m: int) -> Comparison:
+        what = f"test accuracy with ghost batches of {m} less that without, %"
+        return below(f"{model}, {m}", what, accuracy(model, "ghost", m), accuracy(model, "BN", LARGE))
+
+    def everywhere(compare: Callable[[str, int], Comparison]) -> list[Comparison]:
+        return [compare(model, n) for model in METHODS for n in SMALL]
+
+    return [
+        Part(f"With BN, a batch below {LARGE} costs test accuracy.", everywhere(bn)),
+        Part("It costs more with BN than with GN.", everywhere(against_gn)),
+        Part(f"Poor statistics alone cost accuracy, in batches of {LARGE}.", everywhere(ghost)),
+    ]
+
+
+def below(where: str, what: str, first: Array, second: Array) -> Comparison:
+    """Compare over shared seeds, with an effect below 0 expected."""
+    effect = paired_difference(first.tolist(), second.tolist())
+    return Comparison(where, what, effect, expected="below")
