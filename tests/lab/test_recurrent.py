@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, vmap
 
+from bnlib.lab.probes import state_gradients
 from bnlib.lab.recurrent import RNN, MaskedBatchNorm1d
 
 IMAGES = torch.rand(6, 14, 14, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -169,3 +170,27 @@ def test_masks_may_differ_between_runs_that_are_mapped():
         alone = MaskedBatchNorm1d(3).double()
         torch.testing.assert_close(y[i], alone(x[i], masks[i]))
         torch.testing.assert_close(buffers["running_var"][i], alone.running_var)
+
+
+# Gradients through time
+
+
+def test_gradients_by_states_are_those_of_the_chain_rule():
+    model = made(norm="none", activation="linear")
+    squares = state_gradients(model, IMAGES, seed=3)
+    g = torch.randn(6, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    for t in reversed(range(14)):
+        assert squares[t] == pytest.approx(float(g.square().sum()))
+        g = g @ model.recurrent.weight.detach()
+
+
+def test_what_comes_first_counts_less_where_the_slope_is_small():
+    rows = torch.randn(64, 12, 14, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.manual_seed(0)
+    model = RNN(100, place="both").double()
+    squares = state_gradients(model, rows)
+    ratio = float(squares[3] / squares[-1]) ** (1 / 8)
+    assert ratio == pytest.approx(0.672, abs=0.06)  # by (14.10), with gamma 1 on both terms
+    with torch.no_grad():
+        model.recurrent.weight *= 5  # which batch norm takes out again
+    torch.testing.assert_close(state_gradients(model, rows), squares, rtol=1e-3, atol=0)
