@@ -9,50 +9,61 @@ from torch import Tensor, nn
 
 from bnlib.lab import layers
 from bnlib.lab.layers import Norm
-from bnlib.torch import BatchNorm1d
+from bnlib.torch import BatchNorm1d, batch_norm
 
-__all__ = ["RNN", "MaskedBatchNorm1d"]
+__all__ = ["RNN", "StepBatchNorm1d"]
 
 States = tuple[Tensor, Tensor]
 
 
-class MaskedBatchNorm1d(BatchNorm1d):
-    """Batch normalization of (N, C) that leaves some samples out of its statistics.
+class StepBatchNorm1d(BatchNorm1d):
+    """Batch normalization of (N, C) at one of several steps, by statistics that some samples are left out of.
 
-    ``n = sum(mask)``, ``mean = sum(mask * x) / n``, ``var = sum(mask * (x - mean)**2) / n``. Where fewer
-    than 2 samples count, what counts becomes ``bias`` and the running statistics stay.
+    All steps share weight and bias; each has its own statistics: ``n = sum(mask)``,
+    ``mean = sum(mask * x) / n``, ``var = sum(mask * (x - mean)**2) / n``. Where fewer than 2 samples count,
+    what counts becomes ``bias`` and the running statistics stay.
 
     Args:
-        num_features: C; this and the other arguments as for ``BatchNorm1d``.
+        num_features: C.
+        steps: T. ``running_mean`` and ``running_var`` have shape (T, C).
+
+    Source: Cooijmans et al. (2017), arXiv:1603.09025.
     """
 
-    def forward(self, input: Tensor, mask: Tensor | None = None) -> Tensor:
+    def __init__(self, num_features: int, steps: int = 1) -> None:
+        super().__init__(num_features)
+        self.register_buffer("running_mean", torch.zeros(steps, num_features))
+        self.register_buffer("running_var", torch.ones(steps, num_features))
+
+    def forward(self, input: Tensor, step: int = 0, mask: Tensor | None = None) -> Tensor:
         """Normalize ``input``, in training by those rows that ``mask`` marks.
 
         Args:
             input: shape (N, C).
+            step: from 0; those after the last use the statistics of the last.
             mask: booleans, shape (N,); None counts all rows.
 
         Returns:
             Shape (N, C). In training, rows that do not count are ``bias``.
         """
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        at = min(step, len(self.running_mean) - 1)
+        running = self.running_mean[at], self.running_var[at]
         if mask is None or not self.training:
-            return super().forward(input)
+            momentum = self.track(1)
+            return batch_norm(input, *running, self.weight, self.bias, self.training, momentum, self.eps)
         counts = mask.to(input.dtype).unsqueeze(1)
         n = counts.sum()
         mean = (counts * input).sum(0) / n.clamp(min=1)
         centred = counts * (input - mean)
         var = centred.square().sum(0) / n.clamp(min=1)
-        self.remember(mean.detach(), var.detach() * n / (n - 1).clamp(min=1), n)
+        momentum = self.track(1) * (n > 1).to(n)
+        unbiased = var * n / (n - 1).clamp(min=1)
+        for old, new in zip(running, (mean, unbiased), strict=True):
+            old.add_(momentum * (new.detach() - old))
         y: Tensor = centred * torch.rsqrt(var + self.eps) * self.weight + self.bias
         return y
-
-    def remember(self, mean: Tensor, var: Tensor, n: Tensor) -> None:
-        """Move the running statistics towards those of a batch of ``n`` rows, if these are 2 or more."""
-        momentum = self.track(1) * (n > 1).to(n)
-        for running, new in ((self.running_mean, mean), (self.running_var, var)):
-            assert running is not None
-            running.add_(momentum * (new - running))
 
 
 class RNN(nn.Module):
@@ -67,8 +78,8 @@ class RNN(nn.Module):
         norm, activation, init: as for ``bnlib.lab.models.MLP``. Batch norms leave out what has ended.
         place: ``"sum"`` normalizes ``W x_t + b + U h``, ``"input"`` only ``W x_t + b``, ``"both"`` each
             term by itself.
-        steps: None for one normalization at all times, or T to have one for each of T steps; later steps
-            then use the last.
+        steps: for batch norm, the number of steps that have statistics of their own; later ones use those
+            of the last. None shares one set of statistics. Weight and bias are always shared.
         gamma: initial weight of the normalizations.
         cell: ``"plain"`` or ``"lstm"``, whose forget gate starts with a bias of 1.
         count_padding: whether batch statistics count what has ended, read as rows of zeros.
@@ -78,8 +89,8 @@ class RNN(nn.Module):
     Raises:
         ValueError: an unknown name.
 
-    Source: "input" is the choice of Laurent et al. (2016); "both", the cell, a norm for each time and
-    ``gamma=0.1`` are those of Cooijmans et al. (2017).
+    Source: "input" is the choice of Laurent et al. (2016); "both", the cell, statistics for each step
+    and ``gamma=0.1`` are those of Cooijmans et al. (2017).
     """
 
     def __init__(
@@ -104,8 +115,8 @@ class RNN(nn.Module):
         width = 4 * hidden if cell == "lstm" else hidden
         self.input = nn.Linear(inputs, width)
         self.recurrent = nn.Linear(hidden, width, bias=False)
-        self.norms, self.input_norms, self.cell_norms = (
-            nn.ModuleList(make_norm(norm, channels, gamma) for _ in range(steps or 1) if wanted)
+        self.norm, self.input_norm, self.cell_norm = (
+            make_norm(norm if wanted else "none", channels, steps or 1, gamma)
             for channels, wanted in ((width, True), (width, place == "both"), (hidden, cell == "lstm"))
         )
         self.activation = layers.activation(activation)
@@ -142,28 +153,28 @@ class RNN(nn.Module):
         h, c = state
         a, fed_back = driven, self.recurrent(h)
         if self.place == "sum":
-            a = self.normalize(self.norms, t, a + fed_back, counts)
+            a = normalized(self.norm, t, a + fed_back, counts)
         elif self.place == "input":
-            a = self.normalize(self.norms, t, a, counts) + fed_back
+            a = normalized(self.norm, t, a, counts) + fed_back
         else:
-            a = self.normalize(self.input_norms, t, a, counts)
-            a = a + self.normalize(self.norms, t, fed_back, counts)
+            a = normalized(self.input_norm, t, a, counts)
+            a = a + normalized(self.norm, t, fed_back, counts)
         if self.cell == "plain":
             return self.activation(a), c
         i, f, o, g = a.chunk(4, 1)
         c = f.sigmoid() * c + i.sigmoid() * self.activation(g)
-        return o.sigmoid() * self.activation(self.normalize(self.cell_norms, t, c, counts)), c
-
-    def normalize(self, norms: nn.ModuleList, t: int, a: Tensor, counts: Tensor | None) -> Tensor:
-        """Apply the normalization of step ``t``."""
-        norm = norms[min(t, len(norms) - 1)]
-        y: Tensor = norm(a, counts) if isinstance(norm, MaskedBatchNorm1d) else norm(a)
-        return y
+        return o.sigmoid() * self.activation(normalized(self.cell_norm, t, c, counts)), c
 
 
-def make_norm(norm: Norm, channels: int, gamma: float) -> nn.Module:
+def normalized(norm: nn.Module, t: int, a: Tensor, counts: Tensor | None) -> Tensor:
+    """Apply a normalization at step ``t``; batch norm counts the rows that ``counts`` marks."""
+    y: Tensor = norm(a, t, counts) if isinstance(norm, StepBatchNorm1d) else norm(a)
+    return y
+
+
+def make_norm(norm: Norm, channels: int, steps: int, gamma: float) -> nn.Module:
     """Make a normalization whose weight, if it has one, starts at ``gamma``; ``"none"`` is the identity."""
-    made = [MaskedBatchNorm1d(channels)] if norm == "batch" else layers.norm(norm, channels)
+    made = [StepBatchNorm1d(channels, steps)] if norm == "batch" else layers.norm(norm, channels)
     for module in made:
         for name, p in module.named_parameters():
             if name.endswith("weight"):

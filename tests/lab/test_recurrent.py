@@ -9,7 +9,7 @@ from torch import nn
 from torch.func import functional_call, vmap
 
 from bnlib.lab.probes import state_gradients
-from bnlib.lab.recurrent import RNN, MaskedBatchNorm1d
+from bnlib.lab.recurrent import RNN, StepBatchNorm1d
 
 IMAGES = torch.rand(6, 14, 14, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 LENGTHS = [14, 3, 9, 1, 14, 6]
@@ -37,10 +37,11 @@ def test_the_rnn_is_the_recurrence_that_it_says():
 def test_an_rnn_may_have_statistics_for_each_time():
     model = made(steps=14)
     model(IMAGES)
-    means = torch.stack([norm.running_mean for norm in model.norms])
+    means = model.norm.running_mean
     assert means.shape == (14, 5)
     assert len({tuple(m.tolist()) for m in means}) == 14
-    assert len(RNN(5).norms) == 1
+    assert RNN(5).norm.running_mean.shape == (1, 5)
+    assert model.norm.weight.shape == (5,)
 
 
 def test_the_terms_are_normalized_where_place_says():
@@ -95,8 +96,8 @@ def test_statistics_are_those_of_the_sequences_that_go_on():
     for t in range(14):
         alive = [i for i, length in enumerate(LENGTHS) if length > t]
         a = (model.input(IMAGES[:, t]) + model.recurrent(h[:, t]))[alive]
-        torch.testing.assert_close(model.norms[t].running_mean, 0.1 * a.mean(0))
-        torch.testing.assert_close(model.norms[t].running_var, 0.9 + 0.1 * a.var(0))
+        torch.testing.assert_close(model.norm.running_mean[t], 0.1 * a.mean(0))
+        torch.testing.assert_close(model.norm.running_var[t], 0.9 + 0.1 * a.var(0))
 
 
 def test_padding_may_be_counted_as_rows_of_zeros():
@@ -104,25 +105,27 @@ def test_padding_may_be_counted_as_rows_of_zeros():
     counting(ended())
     model = made()
     model(ended())
-    assert not torch.allclose(counting.norms[0].running_mean, model.norms[0].running_mean)
+    assert not torch.allclose(counting.norm.running_mean, model.norm.running_mean)
     first = made(count_padding=True, steps=14)
     first(ended())
     a = first.input(zeros[:, 1]) + first.recurrent(first.states(ended())[:, 0])
-    torch.testing.assert_close(first.norms[1].running_mean / 0.19, a.mean(0), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(first.norm.running_mean[1] / 0.19, a.mean(0), rtol=1e-9, atol=1e-12)
 
 
 def test_steps_after_the_last_norm_use_the_last():
     model = made(steps=3).eval()
-    model.norms[2].running_mean.fill_(0.5)
-    changed = model(IMAGES)
-    model.norms.extend([model.norms[2]] * 11)
-    torch.testing.assert_close(model(IMAGES), changed)
+    model.norm.running_mean[2] = 0.5
+    longer = made(steps=14).eval()
+    longer.norm.running_mean[2:] = 0.5
+    torch.testing.assert_close(model(IMAGES), longer(IMAGES))
+    longer.norm.running_mean[5] = 0.0
+    assert not torch.allclose(model(IMAGES), longer(IMAGES))
 
 
 def test_gamma_is_the_weight_of_every_norm():
     model = RNN(5, cell="lstm", place="both", gamma=0.1, steps=2)
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d)]
-    assert len(norms) == 6
+    assert len(norms) == 3
     assert all((m.weight == 0.1).all() for m in norms)
 
 
@@ -132,43 +135,43 @@ def test_gamma_is_the_weight_of_every_norm():
 def test_masked_batch_norm_is_batch_norm_of_the_rows_that_count():
     x = torch.randn(9, 4, dtype=torch.float64) * 3 + 7
     mask = torch.tensor([True, False, True, True, False, True, True, False, True])
-    masked, plain = MaskedBatchNorm1d(4).double(), nn.BatchNorm1d(4).double()
+    masked, plain = StepBatchNorm1d(4).double(), nn.BatchNorm1d(4).double()
     for layer in (masked, plain):
         nn.init.normal_(layer.weight, generator=torch.Generator().manual_seed(1))
         nn.init.constant_(layer.bias, 0.5)
     g = torch.randn(6, 4, dtype=torch.float64)
     one, other = x.clone().requires_grad_(), x.clone().requires_grad_()
-    y = masked(one, mask)
+    y = masked(one, 0, mask)
     expected = plain(other[mask])
     torch.testing.assert_close(y[mask], expected)
     assert (y[~mask] == 0.5).all()
     for name in ("running_mean", "running_var"):
-        torch.testing.assert_close(getattr(masked, name), getattr(plain, name))
+        torch.testing.assert_close(getattr(masked, name)[0], getattr(plain, name))
     (y[mask] * g).sum().backward()
     (expected * g).sum().backward()
     torch.testing.assert_close(one.grad, other.grad)
-    torch.testing.assert_close(masked.eval()(x, mask), plain.eval()(x))
+    torch.testing.assert_close(masked.eval()(x, 0, mask), plain.eval()(x))
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_fewer_than_two_rows_leave_the_running_statistics_alone(count):
-    layer = MaskedBatchNorm1d(3)
-    y = layer(torch.randn(4, 3) + 9, torch.arange(4) < count)
+    layer = StepBatchNorm1d(3)
+    y = layer(torch.randn(4, 3) + 9, 0, torch.arange(4) < count)
     assert (y == 0).all()
-    np.testing.assert_array_equal(layer.running_mean, np.zeros(3))
-    np.testing.assert_array_equal(layer.running_var, np.ones(3))
+    np.testing.assert_array_equal(layer.running_mean[0], np.zeros(3))
+    np.testing.assert_array_equal(layer.running_var[0], np.ones(3))
 
 
 def test_masks_may_differ_between_runs_that_are_mapped():
-    layer = MaskedBatchNorm1d(3).double()
+    layer = StepBatchNorm1d(3, 4).double()
     x = torch.randn(2, 5, 3, dtype=torch.float64)
     masks = torch.tensor([[True, True, False, True, False], [False, True, True, True, True]])
     buffers = {n: torch.stack([b, b]) for n, b in layer.named_buffers()}
     call = partial(functional_call, layer)
-    y = vmap(lambda b, x, m: call(b, (x, m)))(buffers, x, masks)
+    y = vmap(lambda b, x, m: call(b, (x, 2, m)))(buffers, x, masks)
     for i in range(2):
-        alone = MaskedBatchNorm1d(3).double()
-        torch.testing.assert_close(y[i], alone(x[i], masks[i]))
+        alone = StepBatchNorm1d(3, 4).double()
+        torch.testing.assert_close(y[i], alone(x[i], 2, masks[i]))
         torch.testing.assert_close(buffers["running_var"][i], alone.running_var)
 
 

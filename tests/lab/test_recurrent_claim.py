@@ -88,14 +88,14 @@ def test_moments_of_a_step_are_0_and_1_where_the_statistics_are_its_own():
     settings = short("plain, equal, BN, gamma 0.1")
     _, _, test = sequences(settings)
     model = seeded(maker(settings, test), 0, torch.float64)
-    for norm in (*model.norms, *model.input_norms):
+    for norm in (model.norm, model.input_norm):
         norm.momentum = 1.0  # so that the running statistics become those of this batch
     x = test.x.double()
     model(x)
     offset, spread = step_moments(model.eval(), x)
     np.testing.assert_allclose(offset, 0, atol=0.02)
     np.testing.assert_allclose(spread, [0] + [1] * 13, atol=0.02)
-    model.norms[0].running_mean += 2 * model.norms[0].eps ** 0.5
+    model.norm.running_mean[0] += 2 * model.norm.eps**0.5
     assert step_moments(model, x)[0][0] == pytest.approx(2)
     assert step_moments(model, x)[0][1] > 0.1
 

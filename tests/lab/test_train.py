@@ -13,6 +13,7 @@ from bnlib.lab.data import fashion_mnist
 from bnlib.lab.models import CNN, MLP, RNN, ResidualMLP
 from bnlib.lab.network import seeded
 from bnlib.lab.noise import NoiseLayer
+from bnlib.lab.recurrent import StepBatchNorm1d
 from bnlib.lab.runs import Settings, grid
 from bnlib.lab.sgd import cosine
 from bnlib.lab.train import train
@@ -38,11 +39,24 @@ MODELS = {
 }
 
 
+class TorchSteps(StepBatchNorm1d):
+    """Computes each step by PyTorch's own function; all rows count."""
+
+    def forward(self, input, step=0, mask=None):
+        running = (
+            self.running_mean[step % len(self.running_mean)],
+            self.running_var[step % len(self.running_var)],
+        )
+        return nn.functional.batch_norm(input, *running, self.weight, self.bias, self.training)
+
+
 def with_torch_norms(model):
     """Replace our batch norms by those of PyTorch, which are computed by other code."""
     for module in list(model.modules()):
         for name, child in module.named_children():
-            if isinstance(child, nn.modules.batchnorm._BatchNorm):
+            if isinstance(child, StepBatchNorm1d):
+                child.__class__ = TorchSteps
+            elif isinstance(child, nn.modules.batchnorm._BatchNorm):
                 base = nn.BatchNorm2d if child._get_name().endswith("2d") else nn.BatchNorm1d
                 twin = base(child.num_features).double()
                 twin.load_state_dict(child.state_dict())

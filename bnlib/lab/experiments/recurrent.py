@@ -15,7 +15,7 @@ from bnlib.lab.data import fashion_mnist
 from bnlib.lab.layers import Norm
 from bnlib.lab.network import Network, State
 from bnlib.lab.records import Record
-from bnlib.lab.recurrent import RNN
+from bnlib.lab.recurrent import RNN, StepBatchNorm1d
 from bnlib.lab.registry import experiment
 from bnlib.lab.runs import Runs, grid
 from bnlib.lab.sgd import linear
@@ -195,14 +195,15 @@ def step_moments(model: Any, x: Tensor) -> tuple[Array, Array]:
 
     Before gamma and beta, over the sequences that go on; NaN unless these norms are batch norms.
     """
-    if not isinstance(model.norms[0], nn.BatchNorm1d):
+    norm = model.norm
+    if not isinstance(norm, StepBatchNorm1d):
         return np.full(x.shape[1], np.nan), np.full(x.shape[1], np.nan)
     states, found = model.states(x), []
     for t in range(x.shape[1]):
-        norm = model.norms[min(t, len(model.norms) - 1)]
+        at = min(t, len(norm.running_mean) - 1)
         before = states[:, t - 1] if t else torch.zeros_like(states[:, 0])
         a = model.recurrent(before[~x[:, t, 0].isnan()])
-        x_hat = (a - norm.running_mean) / (norm.running_var + norm.eps).sqrt()
+        x_hat = (a - norm.running_mean[at]) / (norm.running_var[at] + norm.eps).sqrt()
         found.append([m.square().mean().sqrt() for m in (x_hat.mean(0), x_hat.std(0, correction=0))])
     offset, spread = (np.array(column) for column in zip(*found, strict=True))
     return offset, spread
