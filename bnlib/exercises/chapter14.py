@@ -48,9 +48,9 @@ def _draws(seed: int, count: int, gamma_h: float, gamma_x: float) -> Case:
     ],
     explanation="""
         The state at step t is the sum of t inputs, the one of k steps ago with the factor uᵏ. Means add, and
-        so do variances of independent inputs, but with squared factors. Both sums are geometric:
-        (1 − uᵗ)/(1 − u) and (1 − u²ᵗ)/(1 − u²). For large t the powers vanish, and what is left is the
-        stationary distribution.""",
+        so do variances of independent inputs, but with squared factors. Both sums are geometric, with the
+        ratios u and u². The first is (1 − uᵗ)/(1 − u). For large t the power vanishes, and what is left is
+        the stationary distribution.""",
     mistakes={
         "stationary": Mistake(
             "These are the values after very many steps.",
