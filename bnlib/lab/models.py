@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from bnlib.lab import layers
 from bnlib.lab.layers import Norm
 from bnlib.lab.noise import Dropout
+from bnlib.lab.recurrent import RNN
 
 __all__ = ["CNN", "MLP", "RNN", "ResidualMLP"]
 
@@ -185,57 +184,4 @@ class ResidualMLP(nn.Module):
         for block in self.blocks:
             x = block(x)
         y: Tensor = self.head(x)
-        return y
-
-
-class RNN(nn.Module):
-    """A recurrent network that reads an image row by row: ``h = act(norm(W x_t + U h))``, then a Linear.
-
-    Args:
-        hidden: number of units.
-        norm, activation, init: as for ``MLP``.
-        place: ``"sum"`` normalizes ``W x_t + U h``, ``"input"`` only ``W x_t``.
-        steps: None for one normalization at all times, or the number of rows, to have one for each.
-        inputs: length of a row.
-        outputs: number of classes.
-
-    Raises:
-        ValueError: an unknown name.
-
-    Source: "input" is the choice of Laurent et al. (2016), a norm for each time that of Cooijmans et al.
-    (2017).
-    """
-
-    def __init__(
-        self,
-        hidden: int = 64,
-        norm: Norm = "batch",
-        activation: str = "tanh",
-        *,
-        place: Literal["sum", "input"] = "sum",
-        steps: int | None = None,
-        init: str = "torch",
-        inputs: int = 14,
-        outputs: int = 10,
-    ) -> None:
-        super().__init__()
-        layers.known(place, {"sum": None, "input": None}, "place")
-        self.place = place
-        self.input = nn.Linear(inputs, hidden)
-        self.recurrent = nn.Linear(hidden, hidden, bias=False)
-        self.norms = nn.ModuleList(nn.Sequential(*layers.norm(norm, hidden)) for _ in range(steps or 1))
-        self.activation = layers.activation(activation)
-        self.head = nn.Linear(hidden, outputs)
-        self.blocks = nn.ModuleList([self.activation])
-        layers.initialize(self, init)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return logits (N, K) for images (N, rows, inputs)."""
-        driven = self.input(x)
-        h = torch.zeros_like(driven[:, 0])
-        for t in range(x.shape[1]):
-            norm = self.norms[min(t, len(self.norms) - 1)]
-            a, fed_back = driven[:, t], self.recurrent(h)
-            h = self.activation(norm(a + fed_back) if self.place == "sum" else norm(a) + fed_back)
-        y: Tensor = self.head(h)
         return y

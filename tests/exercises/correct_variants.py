@@ -12,6 +12,7 @@ import variants_10
 import variants_11
 import variants_12
 import variants_13
+import variants_14
 import variants_17
 import variants_18
 
@@ -152,6 +153,7 @@ CORRECT = {
     **variants_11.CORRECT,
     **variants_12.CORRECT,
     **variants_13.CORRECT,
+    **variants_14.CORRECT,
     **variants_18.CORRECT,
     **variants_17.CORRECT,
 }

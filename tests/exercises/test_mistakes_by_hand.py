@@ -87,6 +87,21 @@ def parts_of_neighbours(x, parts):
     return sizes, means, np.stack([b.var(0) * len(b) for b in blocks])
 
 
+def shared_and_pooled(means, variances, momentum):
+    weights = (1 - momentum) ** -np.arange(len(means))
+    mean, square = (np.average(m, axis=0, weights=weights) for m in (means, variances + means**2))
+    return mean, square - mean**2
+
+
+def pooled_variance(a, lengths):
+    rows = np.concatenate([row[:length] for row, length in zip(a, lengths, strict=True)])
+    return rows.var(0)
+
+
+def factor(a):
+    return np.mean((1 - np.tanh(a) ** 2) ** 2) / np.mean(np.tanh(a) ** 2)
+
+
 def share_averaged_variances(x, counts, means, variances, eps):
     mean, var = (np.average(t, axis=0, weights=counts) for t in (means, variances))
     return (x - mean) / np.sqrt(var + eps)
@@ -200,6 +215,18 @@ BY_HAND = [
     ),
     ("13.4", lambda momentum, n, N: momentum * n / N, ("proportional",)),
     ("13.5", np.sqrt(2 / np.pi), ("upside down",)),
+        "14.1",
+        lambda u, m, v, T: (np.full(T, m / (1 - u)), np.full(T, v / (1 - u * u))),
+        ("stationary",),
+    ),
+    ("14.2", lambda means, variances, momentum: (means.mean(0), variances.mean(0)), ("plain average",)),
+    ("14.2", shared_and_pooled, ("pooled",)),
+    ("14.3", lambda a, lengths: (a.mean(0), a.var(0)), ("padding counted",)),
+    ("14.3", lambda a, lengths: (a.sum((0, 1)) / lengths.sum(), pooled_variance(a, lengths)), ("one set",)),
+    ("14.4", lambda mean, var, share: (share * mean, share * var), ("between forgotten",)),
+    ("14.4", lambda mean, var, share: (share * mean, share * (var + mean**2)), ("not centred",)),
+    ("14.5", lambda z, h, x: (np.cosh(np.hypot(h, x) * z) ** -4.0).mean(), ("slope alone",)),
+    ("14.5", lambda z, h, x: h**2 * factor(h * z), ("input ignored",)),
     ("17.1", lambda shape, size, passes, speed: math.prod(shape) * passes / speed, ("itemsize ignored",)),
     ("17.1", lambda shape, size, passes, speed: size * math.prod(shape) / speed, ("one pass",)),
     ("17.2", parts_of_neighbours, ("blocks",)),

@@ -70,24 +70,6 @@ def test_a_residual_block_without_branch_is_the_identity():
     torch.testing.assert_close(model(IMAGES), model.head(stem))
 
 
-def test_the_rnn_is_the_recurrence_that_it_says():
-    torch.manual_seed(0)
-    model = RNN(5, norm="none")
-    h = torch.zeros(6, 5)
-    for t in range(14):
-        h = torch.tanh(model.input(IMAGES[:, t]) + h @ model.recurrent.weight.T)
-    torch.testing.assert_close(model(IMAGES), model.head(h))
-
-
-def test_an_rnn_may_have_statistics_for_each_time():
-    model = RNN(5, steps=14)
-    model(IMAGES)
-    means = torch.stack([norm[0].running_mean for norm in model.norms])
-    assert means.shape == (14, 5)
-    assert len({tuple(m.tolist()) for m in means}) == 14
-    assert len(RNN(5).norms) == 1
-
-
 @pytest.mark.parametrize(("init", "gain"), [("he", 2), ("lecun", 1)])
 def test_initial_weights_have_the_variance_of_their_rule(init, gain):
     model = MLP((300, 400, 10), init=init)
@@ -106,7 +88,8 @@ def test_initial_weights_have_the_variance_of_their_rule(init, gain):
         (partial(MLP, activation="gelu"), "expected activation relu, sigmoid, tanh, linear, got 'gelu'"),
         (partial(MLP, init="xavier"), "expected init torch, he, lecun, got 'xavier'"),
         (partial(CNN, ()), r"expected channels, each at least 1, got \(\)"),
-        (partial(RNN, place="output"), "expected place sum, input, got 'output'"),
+        (partial(RNN, cell="gru"), "expected cell plain, lstm, got 'gru'"),
+        (partial(RNN, place="output"), "expected place sum, input, both, got 'output'"),
         (partial(Dropout, 1.0), "expected p of at least 0 and below 1, got 1.0"),
     ],
 )

@@ -13,6 +13,7 @@ from bnlib.lab.data import fashion_mnist
 from bnlib.lab.models import CNN, MLP, RNN, ResidualMLP
 from bnlib.lab.network import seeded
 from bnlib.lab.noise import NoiseLayer
+from bnlib.lab.recurrent import StepBatchNorm1d
 from bnlib.lab.runs import Settings, grid
 from bnlib.lab.sgd import cosine
 from bnlib.lab.train import train
@@ -33,16 +34,27 @@ MODELS = {
     "cnn": partial(CNN, (3, 4)),
     "cnn group": partial(CNN, (4, 4), norm="group"),
     "residual": partial(ResidualMLP, 8, 3),
-    "rnn": partial(RNN, 7, steps=14),
+    "rnn": partial(RNN, 7, steps=6, gamma=0.5),
     "rnn input": partial(RNN, 7, place="input"),
 }
+
+
+class TorchSteps(StepBatchNorm1d):
+    """Computes each step by PyTorch's own function; all rows count."""
+
+    def forward(self, input, step=0, mask=None):
+        at = min(step, len(self.running_mean) - 1)
+        running = self.running_mean[at], self.running_var[at]
+        return nn.functional.batch_norm(input, *running, self.weight, self.bias, self.training)
 
 
 def with_torch_norms(model):
     """Replace our batch norms by those of PyTorch, which are computed by other code."""
     for module in list(model.modules()):
         for name, child in module.named_children():
-            if isinstance(child, nn.modules.batchnorm._BatchNorm):
+            if isinstance(child, StepBatchNorm1d):
+                child.__class__ = TorchSteps
+            elif isinstance(child, nn.modules.batchnorm._BatchNorm):
                 base = nn.BatchNorm2d if child._get_name().endswith("2d") else nn.BatchNorm1d
                 twin = base(child.num_features).double()
                 twin.load_state_dict(child.state_dict())

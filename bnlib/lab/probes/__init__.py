@@ -10,6 +10,7 @@ from bnlib.lab.probes.places import activation_gradients, activations, block_nam
 from bnlib.lab.probes.sampling import batch_gradients, batch_moments, noise
 from bnlib.lab.probes.scale import steps_on_sphere
 from bnlib.lab.probes.shift import gradient_shift, moment_shift, shift_of_moments, unit_moments
+from bnlib.lab.probes.time import state_gradients
 
 __all__ = [
     "activation_gradients",
@@ -28,6 +29,7 @@ __all__ = [
     "residual_share",
     "shift_of_moments",
     "soft_rank",
+    "state_gradients",
     "steps_on_sphere",
     "unit_moments",
     "weight_names",
