@@ -125,7 +125,8 @@ def corrupt(x: npt.ArrayLike, name: str, severity: int, seed: int = 0) -> Images
     if severity not in (0, *SEVERITIES):
         raise ValueError(f"expected a severity from 0 to 5, got {severity!r}")
     if severity == 0 or not images.size:
-        return images.copy()
+        unchanged: Images = images.copy()
+        return unchanged
     chosen = CORRUPTIONS[name]
     rng = np.random.default_rng(seed)
     spoilt = chosen.apply(images.astype(np.float64), chosen.amounts[severity - 1], rng)

@@ -11,7 +11,7 @@ from bnlib.lab.records import Record
 from bnlib.lab.verdicts import CONDITIONS, FAILS, HOLDS, verdict
 
 SMALL = {**SHARED, "full": False, "steps": 3, "pool": 64, "evaluated": 100, "counts": [1, 8], "draws": 1}
-SMALL |= {"channels": [2, 3], "shares": [0.0, 1.0]}
+SMALL |= {"channels": [4, 8], "shares": [0.0, 1.0]}
 PLAIN = {"clean": (1, 1), "accuracy": (1, 8, 5, 1)}
 NORMALIZED = {
     "clean": (1, 3),
