@@ -216,17 +216,17 @@ def mix(
             ),
         ),
         "N not squared": Mistake(
-            "In `N`, δ is not squared.",
+            "The error is right, but δ is not squared in `N`.",
             "The error of the old mean is δ², as that of one image is 1.",
             "N = 1 / delta**2 => N = 1 / delta",
         ),
         "N inverted": Mistake(
-            "`N` grows with the shift.",
+            "The prior grows with the shift.",
             "The further off the old mean is, the less it should count.",
             "N = 1 / delta**2 => N = delta**2",
         ),
         "N per image": Mistake(
-            "`N` is divided by n.",
+            "The prior is divided by n.",
             "The best N does not depend on n: write out both weights.",
             "N = 1 / delta**2 => N = 1 / delta**2 / n",
         ),
@@ -371,7 +371,7 @@ def treat_b(model, images):
     hints=[
         "In which way of normalizing is this patient alone right?",
         "Its weights know images that were normalized one by one. No statistics of many images replace that.",
-        "Exchange each batch norm for `nn.GroupNorm(C, C, eps)`, which normalizes each channel of each image.",
+        "Exchange each batch norm for `nn.GroupNorm(C, C, eps)`: it normalizes each channel of each image.",
         "Hand weight and bias over: `own.weight, own.bias = layer.weight, layer.bias`.",
     ],
     explanation="""
@@ -542,7 +542,7 @@ def treat_e(model, images):
             "That is the fault itself. Which layer has nothing between it and the batch norm?",
             (
                 "head.bias.data = head.bias + head.weight @ t => conv.bias.data = s * conv.bias + t",
-                "head.weight.data = head.weight * s => conv.weight.data = (conv.weight.T * s).T",
+                "head.weight.data = head.weight * s => conv.weight.data = conv.weight * s.view(-1, 1, 1, 1)",
             ),
         ),
         "bias from new weights": Mistake(

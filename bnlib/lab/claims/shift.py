@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from bnlib.lab.corruptions import CORRUPTIONS, SEVERITIES
 from bnlib.lab.records import Record
-from bnlib.lab.statistics import paired_difference, paired_ratio
+from bnlib.lab.statistics import mean_interval, paired_difference, paired_ratio
 from bnlib.lab.verdicts import Comparison, Part
 
-__all__ = ["MARGIN", "SEVERITY", "disagreements", "gains", "judge"]
-
-SEVERITY = 3
-"""The severity at which the claim is judged, the middle one."""
+__all__ = ["MARGIN", "disagreements", "gains", "judge"]
 
 MARGIN = 1.0
 """Running statistics stand in for others if they lose less than so many points of accuracy."""
@@ -22,7 +21,7 @@ Array = NDArray[np.float64]
 
 
 def judge(record: Record) -> list[Part]:
-    """Compare running statistics with others, without a shift and under each corruption.
+    """Compare running statistics with others, without a shift and under each corruption at each severity.
 
     Args:
         record: of the experiment ``distribution_shift``.
@@ -39,30 +38,27 @@ def judge(record: Record) -> list[Part]:
         none=-MARGIN,
     )
     before, after = disagreements(record)
-    regained = gains(record)
-    at = SEVERITIES.index(SEVERITY)
+    what = "disagreement of running statistics, ratio to no shift"
     more = [
-        Comparison(
-            name,
-            "disagreement of running statistics, ratio to no shift",
-            paired_ratio(after[:, k, at].tolist(), before.tolist()),
-            none=1.0,
-        )
-        for k, name in enumerate(CORRUPTIONS)
+        Comparison(where, what, paired_ratio(values.tolist(), before.tolist()), none=1.0)
+        for where, values in each_shift(after)
     ]
+    what = "test accuracy, re-estimated less running statistics, points"
     won = [
-        Comparison(
-            name,
-            "test accuracy, re-estimated less running statistics, points",
-            paired_difference(regained[:, k, at].tolist(), np.zeros(len(regained)).tolist()),
-        )
-        for k, name in enumerate(CORRUPTIONS)
+        Comparison(where, what, mean_interval(values.tolist())) for where, values in each_shift(gains(record))
     ]
     return [
         Part("Without a shift, running statistics stand in for those of the batch.", [stand_in]),
         Part("Under a shift they disagree more with those of the images.", more),
         Part("The disagreement costs accuracy, which re-estimated statistics win back.", won),
     ]
+
+
+def each_shift(values: Array) -> Iterator[tuple[str, Array]]:
+    """Yield the name of each shift and its values, shape (S,), out of (S, 8, 5)."""
+    for k, name in enumerate(CORRUPTIONS):
+        for i, severity in enumerate(SEVERITIES):
+            yield f"{name} {severity}", values[:, k, i]
 
 
 def disagreements(record: Record) -> tuple[Array, Array]:
