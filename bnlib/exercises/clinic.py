@@ -113,7 +113,8 @@ def read_both(value: object) -> tuple[Array, nn.Module]:
     from torch import nn
 
     if not isinstance(value, tuple) or len(value) != 2:
-        text = f"Expected two values, a diagnosis and a model, got {name_type(value)}."
+        got = "a model alone" if isinstance(value, nn.Module) else name_type(value)
+        text = f"Expected two values, a diagnosis and a model, got {got}."
         raise UnusableError("wrong number of values", text)
     word, model = value
     place = choice(*DIAGNOSES)(word)
