@@ -95,6 +95,9 @@ def learn(model: nn.Sequential, steps: int, batch_size: int = 32) -> list[tuple[
         nn.functional.cross_entropy(model(batch[0]), batch[1]).backward()
         optimizer.step()
         schedule.step()
+        with torch.no_grad():
+            for p in model.parameters():  # rounding errors would grow, and differ between processors
+                p.copy_(p.round(decimals=6))
     return early
 
 
