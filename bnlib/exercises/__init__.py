@@ -6,7 +6,8 @@
 
 from bnlib.exercises.catalogue import EXERCISES
 from bnlib.exercises.checker import check, hint, progress, solution
+from bnlib.exercises.clinic import charts
 from bnlib.exercises.exercise import Exercise, Mistake
 from bnlib.exercises.result import Result
 
-__all__ = ["EXERCISES", "Exercise", "Mistake", "Result", "check", "hint", "progress", "solution"]
+__all__ = ["EXERCISES", "Exercise", "Mistake", "Result", "charts", "check", "hint", "progress", "solution"]

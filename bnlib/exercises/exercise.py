@@ -14,7 +14,7 @@ import numpy as np
 from bnlib.exercises.outputs import Array, to_arrays
 from bnlib.exercises.switches import Edit, combine, compile_function, read_source, spans
 
-__all__ = ["Case", "Exercise", "Mistake", "Observation", "case", "exercise"]
+__all__ = ["Case", "Exercise", "Fresh", "Mistake", "Observation", "case", "exercise"]
 
 Observation = tuple[Array, ...] | str
 """What one call gives: its arrays, or the name of the exception that it raises."""
@@ -43,11 +43,22 @@ class Mistake:
 
 
 @dataclass(frozen=True)
+class Fresh:
+    """An input that is made anew for each call, such as a model, which an answer may change.
+
+    Args:
+        make: makes it.
+    """
+
+    make: Callable[[], Any]
+
+
+@dataclass(frozen=True)
 class Case:
     """One set of arguments.
 
     Args:
-        inputs: argument name to value; arrays are made read-only.
+        inputs: argument name to value, or to a `Fresh` one; arrays are made read-only.
         group: a word such as ``"training"``, for exercises that do two things.
     """
 
@@ -55,8 +66,14 @@ class Case:
     group: str = ""
 
     def arguments(self) -> list[Any]:
-        """Copy the values, so that whoever gets them cannot change the case."""
-        return [value.copy() if isinstance(value, np.ndarray) else value for value in self.inputs.values()]
+        """Copy or make the values, so that whoever gets them cannot change the case."""
+
+        def own(value: Any) -> Any:
+            if isinstance(value, Fresh):
+                return value.make()
+            return value.copy() if isinstance(value, np.ndarray) else value
+
+        return [own(value) for value in self.inputs.values()]
 
     @property
     def size(self) -> int:

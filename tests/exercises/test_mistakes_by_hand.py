@@ -113,6 +113,22 @@ def share_by_half_a_count(x, counts, means, variances, eps):
     return (x - mean) / np.sqrt(var + eps)
 
 
+def recomputed_image_statistics(model, images):
+    from bnlib.torch.surgery import recompute_statistics
+
+    recompute_statistics(model, images.split(64), progress=False)
+    return "batch of one", model
+
+
+def folded_back(model, images):
+    """Fold into the convolution, as if there were no ReLU."""
+    conv, relu, pool, flatten, norm, head = model
+    s = norm.weight / (norm.running_var + norm.eps).sqrt()
+    conv.weight.data = s[:, None, None, None] * conv.weight
+    conv.bias.data = s * (conv.bias - norm.running_mean) + norm.bias
+    return "folded wrongly", type(model)(conv, relu, pool, flatten, head)
+
+
 BY_HAND = [
     ("1.1", lambda x: (x - np.mean(x)) / np.std(x), ("one mean for all",)),
     ("1.1", lambda x: ((x.T - x.mean(1)) / x.std(1)).T, ("wrong axis",)),
@@ -227,6 +243,23 @@ BY_HAND = [
     ("14.4", lambda mean, var, share: (share * mean, share * (var + mean**2)), ("not centred",)),
     ("14.5", lambda z, h, x: (np.cosh(np.hypot(h, x) * z) ** -4.0).mean(), ("slope alone",)),
     ("14.5", lambda z, h, x: h**2 * factor(h * z), ("input ignored",)),
+    ("15.1", lambda mean, var, W, b, a, c: (a * mean + c * W.sum(1), a * a * var), ("bias scaled",)),
+    (
+        "15.2",
+        lambda m, v, new_m, new_v, n, N: ((n * m + N * new_m) / (n + N), (n * v + N * new_v) / (n + N)),
+        ("weights swapped",),
+    ),
+    ("15.3", lambda delta, n: (delta**-2 / n, 1 / (delta**-2 + n)), ("N per image",)),
+    (
+        "15.4",
+        lambda model, images: ("stale buffers", model),
+        ("stale buffers", "still frozen", "thawed only"),
+    ),
+    ("15.5", lambda model, images: ("batch of one", model.eval()), ("batch of one",)),
+    ("15.6", recomputed_image_statistics, ("many images",)),
+    ("15.7", lambda model, images: ("stale buffers", model), ("nothing done",)),
+    ("15.8", lambda model, images: ("momentum reversed", model), ("cause kept", "statistics kept")),
+    ("15.9", folded_back, ("into the layer before",)),
     ("17.1", lambda shape, size, passes, speed: math.prod(shape) * passes / speed, ("itemsize ignored",)),
     ("17.1", lambda shape, size, passes, speed: size * math.prod(shape) / speed, ("one pass",)),
     ("17.2", parts_of_neighbours, ("blocks",)),
