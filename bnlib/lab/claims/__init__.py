@@ -1,0 +1,1 @@
+"""The judgement of each claim, computed from a record: one module a claim."""
