@@ -11,6 +11,7 @@ import variants_09
 import variants_10
 import variants_11
 import variants_12
+import variants_16
 import variants_17
 import variants_18
 
@@ -150,6 +151,7 @@ CORRECT = {
     **variants_08.CORRECT,
     **variants_11.CORRECT,
     **variants_12.CORRECT,
+    **variants_16.CORRECT,
     **variants_18.CORRECT,
     **variants_17.CORRECT,
 }
