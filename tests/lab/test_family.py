@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bnlib.lab.claims.family import SHIFTED, advice, judge, table, task_names
+from bnlib.lab.claims.family import SHIFTED, advice, grid, judge, table, task_names
 from bnlib.lab.experiments.family import METHODS, TASKS, choose, family, images, maker, parts
 from bnlib.lab.records import Record
 from bnlib.lab.verdicts import CONDITIONS, FAILS, HOLDS, verdict
@@ -124,11 +124,26 @@ def test_the_table_has_a_row_for_each_part_and_for_the_images_of_another_contras
     assert not any(row.at_edge for row in rows)
 
 
+def test_the_grid_has_a_line_for_each_task_and_a_column_for_each_method():
+    made = record(CLAIMED)
+    head, *lines = grid(made, lambda row: f"{row.method}{row.difference.mean:+.0f}").splitlines()
+    assert head.split() == list(METHODS)
+    assert [line[:19].strip() for line in lines] == task_names(made)
+    cnn = lines[task_names(made).index("CNN")]
+    assert cnn[19:].split() == ["BN+0", "none-0", "LN-5", "IN-5", "GN+0", "RMS+0", "WN+0"]
+    rnn = lines[task_names(made).index("RNN")]
+    assert [rnn.index(f"{name}") for name in ("none", "LN", "WN")] == [
+        cnn.index(name) for name in ("none", "LN", "WN")
+    ]
+
+
 def test_advice_names_the_winner_and_only_what_it_beats():
     lines = {line.task: line for line in advice(record({("RNN", "LN"): 5, ("RNN", "RMS"): 5.01}))}
     assert list(lines) == ["RNN"]
     assert lines["RNN"].method in ("LN", "RMS")
     assert set(lines["RNN"].better_than) == {"BN", "none", "WN"}
+    assert str(lines["RNN"]).startswith(f"RNN: {lines['RNN'].method}, better than\n    +5.")
+    assert str(lines["RNN"]).endswith(f"not seen to differ from {lines['RNN'].like[0]}")
     assert set(lines["RNN"].like) == {"LN", "RMS"} - {lines["RNN"].method}
     shifted = {line.task: line for line in advice(record(CLAIMED))}[SHIFTED]
     assert (shifted.method, len(shifted.better_than)) == ("IN", 6)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from bnlib.lab.records import Record
 from bnlib.lab.statistics import Interval, mean_interval, paired_difference
 from bnlib.lab.verdicts import Comparison, Part
 
-__all__ = ["Advice", "Row", "advice", "judge", "table", "task_names"]
+__all__ = ["Advice", "Row", "advice", "grid", "judge", "table", "task_names"]
 
 SHIFTED = "CNN, other contrast"
 """The task without training of its own: the networks of "CNN" on test images of another contrast."""
@@ -36,6 +36,11 @@ class Row(NamedTuple):
     accuracy: Interval
     difference: Interval
 
+    @property
+    def half_width(self) -> float:
+        """Return half the width of the interval of the difference."""
+        return self.difference.high - self.difference.mean
+
 
 class Advice(NamedTuple):
     """A line of the guide: on this task, take this method.
@@ -51,6 +56,15 @@ class Advice(NamedTuple):
     method: str
     better_than: dict[str, Interval]
     like: list[str]
+
+    def __str__(self) -> str:
+        """Say it in a few lines."""
+        gains = [f"{gain:+.1f} {other}" for other, gain in self.better_than.items()]
+        rows = [", ".join(gains[i : i + 3]) for i in range(0, len(gains), 3)]
+        lines = [f"{self.task}: {self.method}, better than", *(f"    {row}" for row in rows)]
+        if self.like:
+            lines.append(f"    not seen to differ from {', '.join(self.like)}")
+        return "\n".join(lines)
 
 
 def task_names(record: Record) -> list[str]:
@@ -88,6 +102,24 @@ def table(record: Record) -> Iterator[Row]:
             edge = np.isclose(rate, [min(rates), max(rates)]).any()
             found = mean_interval(accuracy(record, task, method).tolist())
             yield Row(task, method, rate, bool(edge), found, difference(record, task, method, "BN"))
+
+
+def grid(record: Record, cell: Callable[[Row], str]) -> str:
+    """Lay out all tasks and methods, a line for each task and a column for each method.
+
+    Args:
+        record: of ``family``.
+        cell: what to write of a row.
+    """
+    cells = {(row.task, row.method): cell(row) for row in table(record)}
+    names = max((methods(record, task) for task in task_names(record)), key=len)
+    widths = [max(len(name), *(len(t) for (_, m), t in cells.items() if m == name)) for name in names]
+    lines = [("", *names)]
+    lines += [(task, *(cells.get((task, name), "") for name in names)) for task in task_names(record)]
+    return "\n".join(
+        f"{task:19}" + "".join(f"  {text:>{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
+        for task, *row in lines
+    )
 
 
 def advice(record: Record) -> Iterator[Advice]:
