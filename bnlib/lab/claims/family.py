@@ -156,7 +156,7 @@ def judge(record: Record) -> list[Part]:
     """
 
     def compare(method: str, task: str, *, better: bool) -> Comparison:
-        what = f"test accuracy with {method} less that with BN, points"
+        what = f"accuracy of {method} less BN, points"
         effect = difference(record, task, method, "BN")
         return Comparison(task, what, effect, expected="above" if better else "below")
 
@@ -172,7 +172,7 @@ def judge(record: Record) -> list[Part]:
             [compare("IN", task, better=True) for task in (SHIFTED, "CNN, batch 2")],
         ),
         Part(
-            "In ordinary batches of like images batch norm is better.",
+            "In ordinary batches, on images like those of training, batch norm is better.",
             [compare(method, task, better=False) for method, task in usual],
         ),
     ]
