@@ -11,7 +11,8 @@ from IPython.display import display
 from matplotlib.figure import Figure
 from PIL import Image
 
-#: Okabe and Ito's palette, which colour-blind readers can tell apart; one colour a method.
+#: Okabe and Ito's palette, which colour-blind readers can tell apart; one colour a method. Their yellow is
+#: darkened, to be seen on white.
 COLORS = {
     "bn": "#0072B2",
     "none": "#D55E00",
@@ -19,6 +20,7 @@ COLORS = {
     "gn": "#CC79A7",
     "in": "#E69F00",
     "rms": "#56B4E9",
+    "wn": "#8A7A00",
     "theory": "#404040",
 }
 

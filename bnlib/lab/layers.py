@@ -35,15 +35,15 @@ class GroupNorm(nn.GroupNorm):
 
 
 class RMSNorm(nn.Module):
-    """Divide each sample by the root mean square of its channels; shape (N, C), with a weight for each."""
+    """Divide each sample by the root mean square of all its values; a weight for each channel."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalize ``x`` of shape (N, C)."""
-        return rms_norm(x, (x.shape[-1],), self.weight)
+        """Normalize ``x`` of shape (N, C, ...)."""
+        return rms_norm(x, x.shape[1:]) * self.weight.view(-1, *[1] * (x.ndim - 2))
 
 
 def batch(channels: int, positions: int) -> nn.Module:

@@ -48,6 +48,7 @@ from bnlib.reference.renorm import (
 )
 from bnlib.reference.running import RunningStatistics, update_running
 from bnlib.reference.streaming_moments import Moments, merge, merge_all, welford
+from bnlib.reference.weight_norm import weight_norm, weight_norm_backward
 
 __all__ = [
     "MLP",
@@ -101,5 +102,7 @@ __all__ = [
     "update_renorm",
     "update_running",
     "vjp",
+    "weight_norm",
+    "weight_norm_backward",
     "welford",
 ]

@@ -100,6 +100,8 @@ def in_arrays() -> dict[str, Callable[[], dict[str, Any]]]:
         "update_renorm": made(running=statistics, x=rows, momentum=0.1, eps=1e-5),
         "update_running": made(running=channel, batch=channel, momentum=0.1, convention="new"),
         "vjp": made(x=column, dy=column, **one),
+        "weight_norm": made(v=rows, g=column),
+        "weight_norm_backward": made(dw=rows, v=rows, g=column),
         "welford": made(values=rows, initial=part),
     }
 

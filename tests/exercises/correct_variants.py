@@ -14,6 +14,7 @@ import variants_12
 import variants_13
 import variants_14
 import variants_15
+import variants_16
 import variants_17
 import variants_18
 
@@ -156,6 +157,7 @@ CORRECT = {
     **variants_13.CORRECT,
     **variants_14.CORRECT,
     **variants_15.CORRECT,
+    **variants_16.CORRECT,
     **variants_18.CORRECT,
     **variants_17.CORRECT,
 }

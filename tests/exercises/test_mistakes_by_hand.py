@@ -80,6 +80,28 @@ def shift_after_a_whole_step(x, y, W1, W2, lr):
     return np.linalg.norm(moved - second) / lengths[0], np.vdot(second, moved) / lengths[0] / lengths[1]
 
 
+def groups_of_every_other_channel(x, groups, gamma, beta, eps):
+    y = np.empty_like(x)
+    for first in range(groups):
+        part = x[:, first::groups]
+        mean, var = (f(part, (1, 2, 3), keepdims=True) for f in (np.mean, np.var))
+        y[:, first::groups] = (part - mean) / np.sqrt(var + eps)
+    return y * gamma.reshape(-1, 1, 1) + beta.reshape(-1, 1, 1)
+
+
+def groups_of_so_many_channels(x, groups, gamma, beta, eps):
+    return reference.group_norm(x, x.shape[1] // groups, gamma, beta, eps=eps)
+
+
+def rows_with_their_scale_outside(dy, x, gamma, eps):
+    return gamma * reference.layer_norm_backward(dy, x, eps=eps)[0]
+
+
+def direction_without_a_projection(v, g, dw):
+    lengths = np.linalg.norm(v, axis=1)
+    return (dw.T * g / lengths).T, np.sum(v * dw, 1) / lengths
+
+
 def parts_of_neighbours(x, parts):
     blocks = np.array_split(x, parts)
     sizes = np.array([len(b) for b in blocks])
@@ -260,6 +282,28 @@ BY_HAND = [
     ("15.7", lambda model, images: ("stale buffers", model), ("nothing done",)),
     ("15.8", lambda model, images: ("momentum reversed", model), ("cause kept", "statistics kept")),
     ("15.9", folded_back, ("into the layer before",)),
+    ("16.1", lambda shape, axes: (shape[1], math.prod(shape[a] for a in axes)), ("count is C",)),
+    (
+        "16.1",
+        lambda shape, axes: (math.prod(shape[a] for a in set(range(len(shape))) - {*axes}), shape[0]),
+        ("m is N",),
+    ),
+    ("16.2", groups_of_every_other_channel, ("interleaved",)),
+    ("16.2", groups_of_so_many_channels, ("channels per group",)),
+    (
+        "16.2",
+        lambda x, n, gamma, beta, eps: reference.instance_norm(x, gamma, beta, eps=eps),
+        ("every channel",),
+    ),
+    ("16.3", lambda x, gamma, eps: reference.layer_norm(x, gamma, eps=eps), ("centred",)),
+    ("16.3", lambda x, gamma, eps: x / np.sqrt(np.mean(x * x, 1) + eps)[:, None], ("gamma ignored",)),
+    ("16.4", rows_with_their_scale_outside, ("gamma last",)),
+    (
+        "16.4",
+        lambda dy, x, gamma, eps: dy * gamma / np.sqrt(x.var(1) + eps)[:, None],
+        ("statistics as constants",),
+    ),
+    ("16.5", direction_without_a_projection, ("not projected",)),
     ("17.1", lambda shape, size, passes, speed: math.prod(shape) * passes / speed, ("itemsize ignored",)),
     ("17.1", lambda shape, size, passes, speed: size * math.prod(shape) / speed, ("one pass",)),
     ("17.2", parts_of_neighbours, ("blocks",)),

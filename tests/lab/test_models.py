@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from bnlib.lab import layers
+from bnlib.lab.attention import Attention
 from bnlib.lab.models import CNN, MLP, RNN, ResidualMLP
+from bnlib.lab.network import seeded
 from bnlib.lab.noise import Dropout, Noisy
 from bnlib.torch import BatchNorm1d, BatchNorm2d
 
@@ -18,6 +20,7 @@ ALL = {
     "cnn": partial(CNN, (4, 8)),
     "residual": partial(ResidualMLP, 12, 3),
     "rnn": partial(RNN, 12),
+    "attention": partial(Attention, 12),
 }
 
 
@@ -40,6 +43,34 @@ def test_other_norms_look_at_one_sample_at_a_time(norm):
     torch.testing.assert_close(model(IMAGES)[:2], model(IMAGES[:2]))
     batch = MLP((196, 12, 10))
     assert not torch.allclose(batch(IMAGES)[:2], batch(IMAGES[:2]))
+
+
+def test_rms_norm_is_that_of_pytorch_over_all_values_of_a_sample():
+    x = torch.randn(5, 4, 3, 2)
+    (ours,) = layers.norm("rms", 4, 2)
+    torch.testing.assert_close(ours(x), nn.functional.rms_norm(x, (4, 3, 2)))
+    with torch.no_grad():
+        ours.weight.copy_(torch.tensor([1.0, 2.0, 3.0, -1.0]))
+    expected = ours.weight[:, None, None] * nn.functional.rms_norm(x, (4, 3, 2))
+    torch.testing.assert_close(ours(x), expected)
+    torch.testing.assert_close(ours(x[..., 0, 0]), ours.weight * nn.functional.rms_norm(x[..., 0, 0], (4,)))
+
+
+def test_attention_is_the_block_that_it_says():
+    model = seeded(partial(Attention, 6, "layer"), 0, torch.float64)
+    x = IMAGES.double()
+    h = model.embed(x) + model.place
+    norm = partial(nn.functional.layer_norm, normalized_shape=(6,))
+    q, k, v = model.mix(norm(h)).split(6, dim=2)
+    h = h + nn.functional.scaled_dot_product_attention(q, k, v)
+    h = h + model.blocks[0](norm(h))
+    torch.testing.assert_close(model(x), model.head(norm(h).mean(1)))
+
+
+@pytest.mark.parametrize(("norm", "one_by_one"), [("layer", True), ("rms", True), ("batch", False)])
+def test_attention_looks_at_one_image_at_a_time_but_for_batch_norm(norm, one_by_one):
+    model = Attention(8, norm)
+    assert torch.allclose(model(IMAGES)[:2], model(IMAGES[:2]), atol=1e-5) == one_by_one
 
 
 def test_layer_norm_is_that_of_pytorch():
