@@ -253,6 +253,7 @@ BY_HAND = [
     ),
     ("13.4", lambda momentum, n, N: momentum * n / N, ("proportional",)),
     ("13.5", np.sqrt(2 / np.pi), ("upside down",)),
+    (
         "14.1",
         lambda u, m, v, T: (np.full(T, m / (1 - u)), np.full(T, v / (1 - u * u))),
         ("stationary",),

@@ -7,7 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bnlib.lab import verdicts
-from bnlib.lab.claims import covariate_shift, depth, learning_rates, overall, regularization, transform
+from bnlib.lab.claims import (
+    covariate_shift,
+    depth,
+    family,
+    learning_rates,
+    overall,
+    recurrent,
+    regularization,
+    shift,
+    small_batches,
+    transform,
+)
 from bnlib.lab.records import RESULTS, load
 from bnlib.lab.verdicts import SIDES, Comparison, Part, verdict
 
@@ -95,6 +106,31 @@ LEDGER = (
         regularization.judge,
     ),
     Claim("C7", "It prevents vanishing and exploding gradients.", ["11-depth"], ["depth"], depth.judge),
+    Claim(
+        "C8",
+        "Small batches give poor statistics and hurt.",
+        ["13-small-batches"],
+        ["small_batches"],
+        small_batches.judge,
+    ),
+    Claim(
+        "C9", "It fits recurrent networks badly.", ["14-recurrent-networks"], ["recurrent"], recurrent.judge
+    ),
+    Claim(
+        "C10",
+        "At inference running statistics stand in for those of the batch, which can disagree, most under "
+        "distribution shift.",
+        ["06-running-statistics", "15-distribution-shift"],
+        ["distribution_shift"],
+        shift.judge,
+    ),
+    Claim(
+        "C11",
+        "Layer or instance norm can be preferable; it depends on architecture and data.",
+        ["16-the-family"],
+        ["family"],
+        family.judge,
+    ),
     Claim(
         "C12",
         "It makes networks easier to train overall: speed, stability, convergence.",

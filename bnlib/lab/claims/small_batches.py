@@ -28,17 +28,19 @@ def judge(record: Record) -> list[Part]:
         return percent(record, f"{model}, {method}, {n}")
 
     def bn(model: str, n: int) -> Comparison:
-        what = f"test accuracy with batches of {n} less that with {LARGE}, %"
-        return below(f"{model}, {n}", what, accuracy(model, "BN", n), accuracy(model, "BN", LARGE))
+        what = f"test accuracy with BN less that in batches of {LARGE}, points"
+        return below(f"{model}, batches of {n}", what, accuracy(model, "BN", n), accuracy(model, "BN", LARGE))
 
     def against_gn(model: str, n: int) -> Comparison:
-        what = f"the same difference for batches of {n}, with BN less that with GN, %"
+        what = "this difference with BN less that with GN, points"
         changes = (accuracy(model, method, n) - accuracy(model, method, LARGE) for method in ("BN", "GN"))
-        return below(f"{model}, {n}", what, *changes)
+        return below(f"{model}, batches of {n}", what, *changes)
 
     def ghost(model: str, m: int) -> Comparison:
-        what = f"test accuracy with ghost batches of {m} less that without, %"
-        return below(f"{model}, {m}", what, accuracy(model, "ghost", m), accuracy(model, "BN", LARGE))
+        what = "test accuracy with ghost batches less that with whole ones, points"
+        return below(
+            f"{model}, ghost batches of {m}", what, accuracy(model, "ghost", m), accuracy(model, "BN", LARGE)
+        )
 
     def everywhere(compare: Callable[[str, int], Comparison]) -> list[Comparison]:
         return [compare(model, n) for model in METHODS for n in SMALL]
