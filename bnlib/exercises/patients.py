@@ -79,8 +79,8 @@ def trained(kind: str) -> tuple[nn.Sequential, list[tuple[Tensor, Tensor]]]:
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             shape = tuple(layer.weight.shape)
             scale = (2 / np.prod(shape[1:])) ** 0.5
-            layer.weight.data = torch.from_numpy(scale * rng.standard_normal(shape))
-            layer.bias.data.zero_()
+            weight = torch.from_numpy(scale * rng.standard_normal(shape))
+            layer.load_state_dict({"weight": weight, "bias": torch.zeros(shape[0])})
     early = learn(model, steps=200 if kind == "batch" else 300)
     return model.eval(), early
 
