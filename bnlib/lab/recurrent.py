@@ -46,10 +46,7 @@ class StepBatchNorm1d(BatchNorm1d):
         Returns:
             Shape (N, C). In training, rows that do not count are ``bias``.
         """
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        at = min(step, len(self.running_mean) - 1)
-        running = self.running_mean[at], self.running_var[at]
+        running = self.running(step)
         if mask is None or not self.training:
             momentum = self.track(1)
             return batch_norm(input, *running, self.weight, self.bias, self.training, momentum, self.eps)
@@ -64,6 +61,13 @@ class StepBatchNorm1d(BatchNorm1d):
             old.add_(momentum * (new.detach() - old))
         y: Tensor = centred * torch.rsqrt(var + self.eps) * self.weight + self.bias
         return y
+
+    def running(self, step: int) -> tuple[Tensor, Tensor]:
+        """Return the running mean and variance for a step, views of shape (C,) each."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        at = min(step, len(self.running_mean) - 1)
+        return self.running_mean[at], self.running_var[at]
 
 
 class RNN(nn.Module):

@@ -43,9 +43,7 @@ class TorchSteps(StepBatchNorm1d):
     """Computes each step by PyTorch's own function; all rows count."""
 
     def forward(self, input, step=0, mask=None):
-        at = min(step, len(self.running_mean) - 1)
-        running = self.running_mean[at], self.running_var[at]
-        return nn.functional.batch_norm(input, *running, self.weight, self.bias, self.training)
+        return nn.functional.batch_norm(input, *self.running(step), self.weight, self.bias, self.training)
 
 
 def with_torch_norms(model):

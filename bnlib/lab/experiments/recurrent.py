@@ -204,10 +204,10 @@ def step_moments(model: Any, x: Tensor) -> tuple[Array, Array]:
         return np.full(x.shape[1], np.nan), np.full(x.shape[1], np.nan)
     states, found = model.states(x), []
     for t in range(x.shape[1]):
-        at = min(t, len(norm.running_mean) - 1)
+        mean, var = norm.running(t)
         before = states[:, t - 1] if t else torch.zeros_like(states[:, 0])
         a = model.recurrent(before[~x[:, t, 0].isnan()])
-        x_hat = (a - norm.running_mean[at]) / (norm.running_var[at] + norm.eps).sqrt()
+        x_hat = (a - mean) / (var + norm.eps).sqrt()
         found.append([m.square().mean().sqrt() for m in (x_hat.mean(0), x_hat.std(0, correction=0))])
     offset, spread = (np.array(column) for column in zip(*found, strict=True))
     return offset, spread
