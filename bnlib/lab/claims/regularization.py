@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
-from bnlib.lab.experiments.regularization import at_best_rate
+from bnlib.lab.experiments.regularization import at_best_rate, dropout_gains
 from bnlib.lab.records import Record
 from bnlib.lab.statistics import paired_difference
 from bnlib.lab.verdicts import Comparison, Part
@@ -45,18 +42,3 @@ def judge(record: Record) -> list[Part]:
         Part("Test accuracy rises.", tests),
         Part("Dropout gains less.", [Comparison("MLP", what, less, expected="below")]),
     ]
-
-
-def chosen_dropout(record: Record, norm: str) -> str:
-    """Return the part of the MLP with the dropout that validation chooses beside ``norm``."""
-    parts = [part for part in record.settings if part.startswith(f"MLP, {norm}, dropout")]
-    return max(parts, key=lambda part: at_best_rate(record, part).validation)
-
-
-def dropout_gains(record: Record) -> dict[str, NDArray[np.float64]]:
-    """Return what dropout adds to the test accuracy of the MLP with and without BN, in points."""
-    return {
-        norm: at_best_rate(record, chosen_dropout(record, norm)).test
-        - at_best_rate(record, f"MLP, {norm}").test
-        for norm in ("no BN", "BN 64")
-    }

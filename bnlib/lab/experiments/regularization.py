@@ -174,3 +174,18 @@ def at_best_rate(record: Record, part: str) -> Chosen:
     names = ("train_accuracy", "test_accuracy", "recomputed_accuracy")
     results = (100 * record.metric(part, name)[:, best] for name in names)
     return Chosen(record.settings[part]["lr"][best], 100 * means[best], *results)
+
+
+def chosen_dropout(record: Record, norm: str) -> str:
+    """Return the part of the MLP with the dropout that validation chooses beside ``norm``."""
+    parts = [part for part in record.settings if part.startswith(f"MLP, {norm}, dropout")]
+    return max(parts, key=lambda part: at_best_rate(record, part).validation)
+
+
+def dropout_gains(record: Record) -> dict[str, Array]:
+    """Return what dropout adds to the test accuracy of the MLP with and without BN, in points."""
+    return {
+        norm: at_best_rate(record, chosen_dropout(record, norm)).test
+        - at_best_rate(record, f"MLP, {norm}").test
+        for norm in ("no BN", "BN 64")
+    }
