@@ -117,7 +117,9 @@ def test_the_claim_holds_where_batch_normalization_alone_loses():
     assert verdict(parts) == HOLDS
     assert parts[0].comparisons[0].effect.mean == pytest.approx(-1, abs=0.3)
     assert parts[1].comparisons[-1].effect.mean == pytest.approx(-15, abs=0.4)
-    assert [c.where for c in parts[2].comparisons] == [f"{m}, {n}" for m in METHODS for n in SIZES[1:]]
+    assert [c.where for c in parts[2].comparisons] == [
+        f"{m}, ghost batches of {n}" for m in METHODS for n in SIZES[1:]
+    ]
 
 
 def test_the_claim_fails_where_all_methods_lose_alike():

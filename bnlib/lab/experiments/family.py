@@ -67,7 +67,12 @@ TASKS: Mapping[str, Mapping[str, Any]] = {
         "steps": 1200,
         "lr": [0.003, 0.01, 0.03, 0.1],
     },
-    "RNN": {"model": "RNN", "sizes": 48, "methods": PER_FEATURE},
+    "RNN": {
+        "model": "RNN",
+        "sizes": 48,
+        "methods": PER_FEATURE,
+        "lr": [0.001, 0.003, 0.01, 0.03, 0.1],
+    },
     "attention": {
         "model": "attention",
         "sizes": 32,
