@@ -51,7 +51,7 @@ TASKS: Mapping[str, Mapping[str, Any]] = {
         "model": "MLP",
         "sizes": [196, *[48] * 20, 10],
         "methods": PER_FEATURE,
-        "lr": [0.001, 0.003, 0.01, 0.03],
+        "lr": [0.0003, 0.001, 0.003, 0.01, 0.03, 0.1],
     },
     "CNN": {
         "model": "CNN",
