@@ -295,13 +295,13 @@ _KEPT = "Its answers in evaluation mode are as wrong as before."
             },
         ),
         "still frozen": Mistake(
-            "The statistics are right now, but still frozen.",
-            "They will be wrong again when training goes on: what is the weight of a new batch?",
+            "New batches still have no weight.",
+            "The statistics will fall behind again when training goes on: what stops them?",
             "layer.momentum = 0.1 => layer.momentum = 0.0",
         ),
         "thawed only": Mistake(
             _KEPT,
-            "New batches count again, but the statistics are still the old ones: let it see images.",
+            "The statistics are still the old ones: let it see images.",
             "recompute_statistics(model, images.split(64), progress=False) => pass",
         ),
         "momentum too large": Mistake(
@@ -482,13 +482,13 @@ def treat_d(model, images):
             },
         ),
         "cause kept": Mistake(
-            "The statistics are right now, but one small batch will spoil them.",
+            "The momentum is as it was, and one small batch will spoil the statistics.",
             "What is the weight of a new batch?",
             "layer.momentum = 0.01 => layer.momentum = 0.99",
         ),
         "statistics kept": Mistake(
             _KEPT,
-            "The momentum is right for the batches to come; the statistics are still those of two images.",
+            "The statistics are still those of two images: let it see more.",
             "recompute_statistics(model, images.split(64), progress=False) => pass",
         ),
         "frozen": Mistake(

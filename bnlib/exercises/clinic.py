@@ -68,7 +68,7 @@ def examine(model: nn.Module) -> dict[str, str]:
     trains = any(layer.training for layer in model.modules())
     model = copy.deepcopy(model)
     readings = {
-        "mode": "training" if trains else "evaluation",
+        "mode": "train" if trains else "eval",
         "as it is, 128 at once": f"{accuracy(model, 128):.0%}",
         "as it is, one by one": f"{accuracy(model, 1):.0%}",
         "batch statistics of 128": f"{accuracy(model.train(), 128):.0%}",

@@ -31,7 +31,7 @@ def test_each_has_the_signs_of_its_fault(chart):
     assert right["batch statistics of 128"] == [True, True, False, True, True, False]
     assert right["batch statistics of 1"] == [False, False, True, False, False, False]
     assert right["running statistics"] == [False, True, False, False, False, False]
-    assert [chart[name]["mode"] == "training" for name in PATIENTS] == [name == "B" for name in PATIENTS]
+    assert [chart[name]["mode"] == "train" for name in PATIENTS] == [name == "B" for name in PATIENTS]
     weights = [chart[name]["weight of a new batch"] for name in PATIENTS]
     assert weights == ["0.00", "0.10", "0.10", "0.10", "0.99", "-"]
     assert [chart[name]["batches seen"] for name in PATIENTS] == ["200", "200", "9600", "0", "201", "-"]
