@@ -26,7 +26,7 @@ def _renorm(seed: int, rows: int, count: int, r_max: float, d_max: float, eps: f
     "The inverse of the standard deviation",
     cases=[case(m=4), case(m=3), case(m=9), case(m=40)],
     hints=[
-        "(13.4) has it, with the gamma function; `math.gamma` computes that.",
+        "(13.5) has it, with the gamma function; `math.gamma` computes that.",
         "Try m = 4: Γ(1) = 1 and Γ(3/2) = √π/2, so the factor is √2 · 2/√π, about 1.6.",
     ],
     explanation="""
@@ -65,7 +65,7 @@ def _renorm(seed: int, rows: int, count: int, r_max: float, d_max: float, eps: f
         ),
         "not halved": Mistake(
             "The arguments of Γ are not halved.",
-            "Look at (13.4) again: they are half the degrees of freedom.",
+            "Look at (13.5) again: m − 2 and m − 1 are both divided by 2.",
             "gamma((m - 2) / 2) / gamma((m - 1) / 2) => gamma(m - 2) / gamma(m - 1)",
             excludes=("inverse of the mean", "upside down"),
         ),
@@ -240,7 +240,7 @@ def renormalize(
     explanation="""
         N images are one batch of N, which leaves 1 − α of what was there, or N/n batches of n, which leave
         (1 − a)^(N/n). The two are equal for a = 1 − (1 − α)^(n/N). For small α this is about α·n/N. Then the
-        running mean averages over as many images as before, and is as precise.""",
+        running mean averages over as many images as before, and is about as precise.""",
     mistakes={
         "proportional": Mistake(
             "The momentum is multiplied by n/N.",
