@@ -80,7 +80,7 @@ def inverse_std_factor(m: int) -> float:
 
 @exercise(
     "13.2",
-    "A batch of two",
+    "What two values leave",
     cases=[
         case(x=features(131, 2, 3), eps=0.5),
         case(x=features(132, 2, 2), eps=2.0),
