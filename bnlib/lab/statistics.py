@@ -10,7 +10,6 @@ from scipy import stats
 
 Row = npt.NDArray[np.float64]
 Values = Sequence[float] | npt.NDArray[np.floating[Any]]
-"""Real numbers in one row."""
 
 
 class Interval(NamedTuple):
