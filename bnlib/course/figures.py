@@ -11,8 +11,7 @@ from IPython.display import display
 from matplotlib.figure import Figure
 from PIL import Image
 
-#: Okabe and Ito's palette, which colour-blind readers can tell apart; one colour a method. Their yellow is
-#: darkened, to be seen on white.
+#: Okabe and Ito's palette, which colour-blind readers can tell apart; one colour a method.
 COLORS = {
     "bn": "#0072B2",
     "none": "#D55E00",
