@@ -89,7 +89,7 @@ def accuracy(record: Record, task: str, method: str) -> NDArray[np.float64]:
 
 def difference(record: Record, task: str, first: str, second: str) -> Interval:
     """Return the accuracy with the first method less that with the second, in points, paired by seed."""
-    sides = (accuracy(record, task, method).tolist() for method in (first, second))
+    sides = (accuracy(record, task, method) for method in (first, second))
     return paired_difference(*sides)
 
 
@@ -100,7 +100,7 @@ def table(record: Record) -> Iterator[Row]:
             part = f"{'CNN' if task == SHIFTED else task}, {method}"
             rates, rate = record.settings[part]["lr"], float(record.metric(part, "rate")[0])
             edge = np.isclose(rate, [min(rates), max(rates)]).any()
-            found = mean_interval(accuracy(record, task, method).tolist())
+            found = mean_interval(accuracy(record, task, method))
             yield Row(task, method, rate, bool(edge), found, difference(record, task, method, "BN"))
 
 

@@ -72,7 +72,7 @@ def comparison(cell: str, lengths: str, what: str, effect: Interval, expected: A
 
 def paired(first: Array, second: Array) -> Interval:
     """Return the mean of the differences of two arrays of shape (S,), with its interval."""
-    return paired_difference(first.tolist(), second.tolist())
+    return paired_difference(first, second)
 
 
 def gap(shared: Chosen) -> Interval:

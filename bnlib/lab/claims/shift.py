@@ -34,19 +34,16 @@ def judge(record: Record) -> list[Part]:
     stand_in = Comparison(
         "no shift",
         "test accuracy, running less batch statistics, points",
-        paired_difference(clean[:, 0].tolist(), clean[:, 2].tolist()),
+        paired_difference(clean[:, 0], clean[:, 2]),
         none=-MARGIN,
     )
     before, after = disagreements(record)
     what = "disagreement of running statistics, ratio to no shift"
     more = [
-        Comparison(where, what, paired_ratio(values.tolist(), before.tolist()), none=1.0)
-        for where, values in each_shift(after)
+        Comparison(where, what, paired_ratio(values, before), none=1.0) for where, values in each_shift(after)
     ]
     what = "test accuracy, re-estimated less running statistics, points"
-    won = [
-        Comparison(where, what, mean_interval(values.tolist())) for where, values in each_shift(gains(record))
-    ]
+    won = [Comparison(where, what, mean_interval(values)) for where, values in each_shift(gains(record))]
     return [
         Part("Without a shift, running statistics stand in for those of the batch.", [stand_in]),
         Part("Under a shift they disagree more with those of the images.", more),

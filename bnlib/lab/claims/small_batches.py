@@ -54,5 +54,5 @@ def judge(record: Record) -> list[Part]:
 
 def below(where: str, what: str, first: Array, second: Array) -> Comparison:
     """Compare over shared seeds, with an effect below 0 expected."""
-    effect = paired_difference(first.tolist(), second.tolist())
+    effect = paired_difference(first, second)
     return Comparison(where, what, effect, expected="below")
