@@ -116,8 +116,8 @@ def check_shape(name: str, got: tuple[int, ...], axes: tuple[int, ...], shape: t
     """Raise ValueError unless ``got`` is what ``shape`` has along ``axes``."""
     expected = tuple(shape[a] for a in axes)
     if got != expected:
-        symbols = "(C,)" if axes == (1,) else f"the axes {axes}"
-        raise ValueError(f"expected {name} of shape {symbols} = {expected}, got {got}")
+        shown = f"(C,) = {expected}" if axes == (1,) else f"{expected}, the lengths of axes {axes}"
+        raise ValueError(f"expected {name} of shape {shown}, got {got}")
 
 
 def check_parameter(name: str, p: Floating, axes: tuple[int, ...], shape: tuple[int, ...]) -> Floating:

@@ -85,6 +85,8 @@ def check_normalized_shape(
         raise TypeError(
             f"expected normalized_shape to be a sequence of integers, got {type(normalized_shape).__name__}"
         )
+    if not all(isinstance(n, int) for n in normalized_shape):
+        raise TypeError(f"expected normalized_shape to be a sequence of integers, got {normalized_shape!r}")
     shape = tuple(normalized_shape)
     if not shape:
         raise RuntimeError("expected normalized_shape of at least one axis, got ()")
