@@ -1,5 +1,7 @@
 """Print what was tried with bad input, after the tests."""
 
+from __future__ import annotations
+
 import sys
 from collections import Counter
 from typing import Any
