@@ -31,6 +31,22 @@ def test_growth_is_that_of_random_layers(batch_size):
     assert linear_growth(batch_size) == pytest.approx(linear, rel=0.01)
 
 
+def by_quadrature(m):
+    """Compute the growth through a ReLU layer from integrals over the angle between two samples."""
+    angle = np.arccos(-1 / (m - 1))
+    phi = np.linspace(angle - np.pi / 2, np.pi / 2, 100_001)
+    values = np.cos(phi) * np.cos(phi - angle)
+    product = (values[1:] + values[:-1]).sum() * (phi[1] - phi[0]) / 2 / np.pi
+    both = (np.pi - angle) / (2 * np.pi)
+    passed = ((m - 1) ** 2 / 2 + (m - 1) * (both + product) - m / 2 + 1 / 2) / m
+    return m * passed / ((0.5 - product) * (m - 1) * (m - 3))
+
+
+@pytest.mark.parametrize("batch_size", [4, 5, 7, 40])
+def test_growth_is_that_of_two_correlated_normal_values(batch_size):
+    assert relu_growth(batch_size) == pytest.approx(by_quadrature(batch_size), rel=1e-8)
+
+
 def test_large_batches():
     assert relu_growth(10**6) == pytest.approx(np.pi / (np.pi - 1), abs=1e-5)
     assert linear_growth(10**6) == pytest.approx(1, abs=2e-6)

@@ -144,6 +144,43 @@ def test_the_report_says_where():
     assert "at (4, 1): expected" in str(report)
 
 
+def test_the_report_in_full():
+    report = check_gradient(lambda x: x**2, lambda dy, x: 2.5 * x * dy, np.array([4.0, 1.0]), dy=np.ones(2))
+    assert str(report) == (
+        "failed: largest relative error 2.5e-01, allowed 1.0e-06\n"
+        "  at (0,): expected 8, got 10\n"
+        "  numerical gradient: central; dy: given\n"
+        "  warning: dy is constant: the sum of normalized outputs does not depend on x"
+    )
+    exact = check_gradient(lambda x: 2 * x, lambda dy, x: 2 * dy, X, method="complex")
+    assert exact.method == "complex"
+    assert "numerical gradient: complex; dy: standard normal, seed 0" in str(exact)
+
+
+def test_an_error_as_large_as_what_is_allowed_passes():
+    def f(x):
+        return 4 * x
+
+    def off(dy, x):
+        return 5 * dy
+
+    x, dy = np.array([1.0, -1.0]), np.array([1.0, -2.0])
+    error = check_gradient(f, off, x, dy=dy, method="complex").max_relative_error
+    assert error == 0.25
+    assert check_gradient(f, off, x, dy=dy, method="complex", tolerance=error).passed
+    assert not check_gradient(f, off, x, dy=dy, method="complex", tolerance=0.2499).passed
+
+
+def test_a_function_that_is_constant_has_the_gradient_zero():
+    def f(x):
+        return np.zeros(3, x.dtype)
+
+    passes = check_gradient(f, zero, np.zeros(2), method="complex")
+    assert passes.passed
+    assert passes.max_relative_error == 0
+    assert check_gradient(f, lambda dy, x: x + 0.5, np.zeros(2), method="complex").max_relative_error > 0.4
+
+
 def test_nan_is_a_failure_and_has_a_place():
     def wrong(dy, x):
         dx = backward(dy, x)

@@ -5,6 +5,7 @@ from torch import nn
 
 from bnlib.lab.data import fashion_mnist
 from bnlib.reference import MLP, check_gradient, softmax_cross_entropy
+from bnlib.reference.network import BatchNorm, ReLU
 
 WIDTHS = (5, 7, 6, 4)
 TORCH = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
@@ -139,6 +140,36 @@ def test_the_seed_decides_the_weights():
         np.testing.assert_array_equal(p, same[name])
     assert np.abs(one["0.weight"] - other["0.weight"]).min() > 0
     assert np.abs(one["0.weight"]).max() <= 5**-0.5
+
+
+def test_the_seed_is_0_unless_given():
+    for name, p in MLP(WIDTHS).parameters().items():
+        np.testing.assert_array_equal(p, MLP(WIDTHS, seed=0).parameters()[name])
+
+
+def test_any_number_of_layers_has_the_widths_given():
+    shapes = [p.shape for name, p in MLP((3, 4, 5, 6, 7, 2), False).parameters().items() if "weight" in name]
+    assert shapes == [(4, 3), (5, 4), (6, 5), (7, 6), (2, 7)]
+
+
+def test_batch_norm_takes_eps_and_momentum_as_pytorch():
+    ours, theirs = BatchNorm(3, eps=0.5, momentum=0.7), nn.BatchNorm1d(3, eps=0.5, momentum=0.7).double()
+    for training in (True, False):
+        x, dy = random(6, 3, seed=1), random(6, 3, seed=2)
+        theirs.train(training).zero_grad()
+        x_torch = torch.from_numpy(x).requires_grad_()
+        y = theirs(x_torch)
+        y.backward(torch.from_numpy(dy))
+        np.testing.assert_allclose(ours.forward(x, training), y.detach().numpy(), atol=1e-12)
+        np.testing.assert_allclose(ours.backward(dy), x_torch.grad.numpy(), atol=1e-12)
+        np.testing.assert_allclose(ours.gradients["weight"], theirs.weight.grad.numpy(), atol=1e-12)
+        np.testing.assert_allclose(ours.running.var, theirs.running_var.numpy(), atol=1e-12)
+
+
+def test_the_derivative_of_relu_at_0_is_0():
+    relu = ReLU()
+    relu.forward(np.array([-1.0, 0.0, 1.0]), True)
+    np.testing.assert_array_equal(relu.backward(np.ones(3)), [0, 0, 1])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -173,6 +173,17 @@ def test_float16_is_accumulated_in_float32():
         np.testing.assert_allclose(got.var, 16, rtol=1e-4)
 
 
+def test_axes_of_length_1_that_are_not_averaged_stay():
+    found = Moments.of_batch(np.arange(4.0).reshape(4, 1), 0)
+    assert found.mean.shape == found.m2.shape == found.var.shape == (1,)
+
+
+def test_what_is_too_large_becomes_infinite_without_a_warning():
+    found = Moments.of_batch(np.array([[3e38], [-3e38]], np.float32), 0)
+    np.testing.assert_array_equal(found.m2, [np.inf])
+    assert found.var.dtype == found.m2.dtype == np.float32
+
+
 def test_a_merge_has_the_finer_dtype():
     a, b = welford(random(5, 3, dtype=np.float32)), welford(random(5, 3))
     assert merge(a, a).m2.dtype == merge(a, a).mean.dtype == np.float32
@@ -214,7 +225,9 @@ def test_a_bad_value_spoils_its_feature_only(bad):
             ValueError,
             r"expected moments of one shape, got \(3,\) and \(4,\)",
         ),
-        (lambda: merge_all([]), ValueError, "expected at least one part to merge, got none"),
+        (lambda: merge_all([]), ValueError, "^expected at least one part to merge, got none$"),
+        (lambda: merge_all(3), TypeError, "^expected parts to be of type Sequence, got int$"),
+        (lambda: merge_all([3]), TypeError, "^expected a part to be of type Moments, got int$"),
         (lambda: NONE.var, ValueError, "expected a count of at least 1 for a variance, got 0"),
         (
             lambda: welford(np.ones((1, 3))).unbiased_var,

@@ -48,6 +48,22 @@ def test_dtype_and_zeros():
     assert np.isnan(w[1]).all()
 
 
+def test_gradients_have_the_dtypes_of_their_arrays():
+    v, g = np.array([[3.0, 4.0]], np.float32), np.array([10.0], np.float16)
+    dv, dg = weight_norm_backward(np.ones((1, 2), np.float32), v, g)
+    assert (dv.dtype, dg.dtype) == (np.float32, np.float16)
+    np.testing.assert_allclose(dv, [[0.32, -0.24]], rtol=1e-5)
+    np.testing.assert_allclose(dg, [1.4], rtol=1e-3)
+
+
+def test_what_is_too_large_becomes_infinite_without_a_warning():
+    v, g = np.array([[3.0, 4.0], [0.0, 1.0]], np.float32), np.array([1e300, np.inf])
+    np.testing.assert_array_equal(weight_norm(v, g), [[np.inf, np.inf], [np.nan, np.inf]])
+    dv, dg = weight_norm_backward(np.full((2, 2), 1.5e308), v.astype(np.float64), g)
+    np.testing.assert_array_equal(dg, [np.inf, 1.5e308])
+    assert not np.isfinite(dv).any()
+
+
 def test_bad_input_is_refused():
     v = np.ones((3, 4))
     with pytest.raises(ValueError, match=r"expected g of shape \(3,\), .*, got \(4,\)"):
