@@ -119,7 +119,7 @@ class Affine(NamedTuple):
     factor: Tensor
     term: Tensor | None
 
-    def __call__(self, z: Tensor, buffer: Tensor | None = None, out: Tensor | None = None) -> Tensor:
+    def apply(self, z: Tensor, buffer: Tensor | None = None, out: Tensor | None = None) -> Tensor:
         """Apply the map, by way of ``buffer`` and into ``out`` where these are given."""
         if self.term is None:
             return torch.mul(z, self.factor, out=out)
@@ -164,8 +164,8 @@ def apply_maps(
 ) -> Tensor:
     """Apply ``maps`` one after the other; the last one writes into ``out`` where it is given."""
     for each in maps[:-1]:
-        z = each(z, scratch.second, scratch.second)
-    return maps[-1](z, scratch.second, out)
+        z = each.apply(z, scratch.second, scratch.second)
+    return maps[-1].apply(z, scratch.second, out)
 
 
 # The backward pass
@@ -210,11 +210,9 @@ class Projection(NamedTuple):
     line: Affine
     factor: Tensor
 
-    def __call__(
-        self, dy: Tensor, z: Tensor, scratch: Scratch = ALLOCATE, out: Tensor | None = None
-    ) -> Tensor:
+    def apply(self, dy: Tensor, z: Tensor, scratch: Scratch = ALLOCATE, out: Tensor | None = None) -> Tensor:
         """Compute the gradient, by way of the buffers and into ``out`` where these are given."""
-        line = self.line(z, scratch.second, scratch.second)
+        line = self.line.apply(z, scratch.second, scratch.second)
         g = dy if self.weight is None else torch.mul(dy, self.weight, out=scratch.first)
         return torch.mul(torch.sub(g, line, out=scratch.second), self.factor, out=out)
 

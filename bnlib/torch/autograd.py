@@ -85,7 +85,7 @@ def scale_shift(x: Tensor, shift: Tensor, scale: Tensor, term: Tensor | None) ->
         term: the same; None is 0.
     """
     if torch.compiler.is_compiling():
-        return Affine(scale, term)(subtract(x, shift)).to(x.dtype)
+        return Affine(scale, term).apply(subtract(x, shift)).to(x.dtype)
     function = ScaleShiftInTransforms if in_transforms() else ScaleShift
     y: Tensor = function.apply(x, shift, scale, term)  # type: ignore[no-untyped-call]
     return y
@@ -166,7 +166,7 @@ class NormalizeRules:
         y_t = y_t if weight is None else y_t * weight
         if weight_t is not None:
             (x_hat,) = normalization(statistics, Parameters(None, None), axes, eps, z.dtype)
-            y_t = y_t + weight_t * x_hat(z)
+            y_t = y_t + weight_t * x_hat.apply(z)
         y_t = y_t if bias_t is None else y_t + bias_t
         m = count(x, axes)
         residual_t = sums.dy / m if center else torch.zeros_like(sums.dy)

@@ -169,7 +169,7 @@ def backward(
     for block, scratch in blocks:
         if not blocks.one:
             z = subtract(x[block], statistics.shift, scratch.first)
-        project(dy[block].to(dtype), z, scratch, dx[block])
+        project.apply(dy[block].to(dtype), z, scratch, dx[block])
     return dx, sums.over(rest)
 
 
@@ -196,9 +196,9 @@ def backward_whole(
         sums = standardized_sums(*upstream_sums(g, z, both), statistics, eps)
     else:  # nothing to sum before the weight: keep to the dtype of the values
         (x_hat,) = normalization(statistics, Parameters(None, None), axes, eps, z.dtype)
-        sums = Sums(g, g * x_hat(z))
+        sums = Sums(g, g * x_hat.apply(z))
     project = projection(statistics, sums, weight, axes, eps, count(x, axes), center, z.dtype)
-    return project(g, z).to(x.dtype), sums.over(rest)
+    return project.apply(g, z).to(x.dtype), sums.over(rest)
 
 
 def scale_shift(x: Tensor, shift: Tensor, scale: Tensor, term: Tensor | None) -> Tensor:
@@ -207,5 +207,5 @@ def scale_shift(x: Tensor, shift: Tensor, scale: Tensor, term: Tensor | None) ->
     for block, scratch in Blocks(x):
         own_shift, *own = cut((shift, scale, term), block)
         z = subtract(x[block], own_shift, scratch.first)
-        Affine(*own)(z, scratch.second, y[block])  # type: ignore[arg-type]
+        Affine(*own).apply(z, scratch.second, y[block])  # type: ignore[arg-type]
     return y

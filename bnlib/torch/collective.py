@@ -165,7 +165,7 @@ class SyncNormalize(Function):
             if ctx.needs_input_grad[0]:
                 total = summed(sums, ctx.group)
                 project = projection(statistics, total, weight, ctx.axes, ctx.eps, ctx.m, True, z.dtype)
-                gradients = project(g, z).to(x.dtype), *gradients[1:]
+                gradients = project.apply(g, z).to(x.dtype), *gradients[1:]
         if torch.is_grad_enabled():
             gradients = tuple(once_only(d, dy, x, weight) for d in gradients)
         return *gradients, None, None, None, None, None

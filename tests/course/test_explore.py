@@ -11,11 +11,7 @@ from bnlib.course import MAX_FRAMES, explore
 from bnlib.course.figures import render
 
 VIEW = "application/vnd.jupyter.widget-view+json"
-MODELS = (
-    widgets.Widget.widgets
-    if widgets.__version__.startswith("7.")
-    else import_module("ipywidgets.widgets.widget")._instances
-)
+MODELS = import_module("ipywidgets.widgets.widget")._instances
 
 SLIDERS = {
     1: {"gamma": [-1.0, 0.5, 2.0]},
