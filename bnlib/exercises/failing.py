@@ -66,5 +66,5 @@ def _where(got: Array, expected: Array) -> str:
     difference = np.abs(got - expected)
     difference = np.where(np.isnan(difference), np.inf, difference)
     place = tuple(int(i) for i in np.unravel_index(int(difference.argmax()), got.shape))
-    values = f"expected {expected[place]:.4g}, got {got[place]:.4g}"
+    values = f"expected {expected[place] + 0.0:.4g}, got {got[place] + 0.0:.4g}"
     return f"They differ most at {list(place)}: {values}."

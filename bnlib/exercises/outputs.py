@@ -59,15 +59,23 @@ def name_type(value: object) -> str:
     kind = type(value)
     if kind.__module__.partition(".")[0] == "torch":
         return "a torch tensor"
-    words = {"str": "a text", "ndarray": "an array", "int": "an integer", "float": "a number"}
-    return words.get(kind.__name__, f"a {kind.__name__}")
+    words = {
+        "str": "a text",
+        "bytes": "bytes",
+        "ndarray": "an array",
+        "int": "an integer",
+        "float": "a number",
+    }
+    article = "an" if kind.__name__[0] in "aeiouAEIOU" else "a"
+    return words.get(kind.__name__, f"{article} {kind.__name__}")
 
 
 def describe(value: object) -> str:
     """Describe a value in words, and show it if it is a text or a number."""
     if isinstance(value, str | bytes | Number):
         with contextlib.suppress(ValueError):  # an integer of thousands of digits has no text
-            return f"{name_type(value)}, `{reprlib.repr(value)}`"
+            plain = value.item() if isinstance(value, np.generic) else value
+            return f"{name_type(value)}, `{reprlib.repr(plain)}`"
     return name_type(value)
 
 
@@ -96,7 +104,7 @@ def to_arrays(value: object, names: tuple[str, ...]) -> tuple[Array, ...]:
     if not isinstance(value, tuple | list) and not (isinstance(value, np.ndarray) and value.ndim > 0):
         raise UnusableError(wrong_count, f"It returns {describe(value)}; {wanted}.")
     if len(value) != len(names):
-        raise UnusableError(wrong_count, f"It returns {len(value)} values; {wanted}.")
+        raise UnusableError(wrong_count, f"It returns {len(value)} value{'s' * (len(value) != 1)}; {wanted}.")
     return tuple(to_array(entry) for entry in value)
 
 

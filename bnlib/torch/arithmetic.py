@@ -43,9 +43,8 @@ class Statistics(NamedTuple):
     residual: Tensor
     var: Tensor
 
-    @property
     def mean(self) -> Tensor:
-        """The mean in full, of the dtype of ``residual``."""
+        """Return the mean in full, of the dtype of ``residual``."""
         return self.residual if self.shift is None else self.shift.to(self.residual.dtype) + self.residual
 
     def inv_std(self, eps: float) -> Tensor:

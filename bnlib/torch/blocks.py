@@ -91,7 +91,7 @@ def statistics_of(x: Tensor, axes: Axes, center: bool, blocks: Blocks) -> Statis
         return one_pass(x.mean(axes, keepdim=True, dtype=compute_dtype(x.dtype)) if center else None)
     statistics = one_pass(None)
     if center and is_poorly_shifted(statistics):
-        return one_pass(statistics.mean.to(compute_dtype(x.dtype)))
+        return one_pass(statistics.mean().to(compute_dtype(x.dtype)))
     return statistics
 
 

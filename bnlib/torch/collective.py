@@ -85,7 +85,7 @@ def gathered_moments(x: Tensor, axes: Axes, group: Any) -> Moments:
     own = torch.zeros(2 * channels + 1, dtype=wide_dtype(x), device=x.device)
     if m:
         found = statistics_over(x, axes)
-        own = torch.cat([own.new_full((1,), m), found.mean.flatten(), m * found.var.flatten()])
+        own = torch.cat([own.new_full((1,), m), found.mean().flatten(), m * found.var.flatten()])
     rows = own.new_empty(dist.get_world_size(group), len(own))
     communicate(lambda: dist.all_gather(list(rows.unbind()), own, group=group), "moments", group)
     parts = [Moments(int(row[0]), row[1 : channels + 1], row[channels + 1 :]) for row in rows.cpu().numpy()]

@@ -122,7 +122,7 @@ def update_running(
         numbers: how many values a channel of a ghost batch has, for each of the two sizes.
         momentum: weight of a new ghost batch: one number, or one for each of them.
     """
-    means = [s.mean.detach() for s in every]
+    means = [s.mean().detach() for s in every]
     unbiased = [s.var.detach() * (m / (m - 1)) for s, m in zip(every, numbers, strict=True)]
     for running, batches in ((running_mean, means), (running_var, unbiased)):
         new = torch.cat([b.flatten(1) for b in batches])

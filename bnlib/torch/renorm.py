@@ -127,7 +127,7 @@ def correction(
     """Return the factor ``r`` and the term ``d``, constants of the shape of the statistics."""
     sigma = standard_deviation(running_var.detach(), eps)
     r = standard_deviation(statistics.var, eps) / sigma
-    d = (statistics.mean - running_mean.detach()) / sigma
+    d = (statistics.mean() - running_mean.detach()) / sigma
     return clip(r, 1 / r_max, r_max), clip(d, -d_max, d_max)
 
 
@@ -142,7 +142,7 @@ def update_running(
 ) -> None:
     """Move in place the mean and, through ``running_var = sigma**2 - eps``, the standard deviation."""
     sigma = moved(standard_deviation(running_var, eps), standard_deviation(statistics.var, eps), momentum)
-    running_mean.copy_(moved(running_mean, statistics.mean, momentum))
+    running_mean.copy_(moved(running_mean, statistics.mean(), momentum))
     running_var.copy_((sigma.square() - eps).clamp_min(0))
 
 

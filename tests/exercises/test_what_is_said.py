@@ -1,0 +1,162 @@
+"""What the checker says to wrong answers, word for word: a list to read, in which no word changes unseen.
+
+``python tests/exercises/test_what_is_said.py`` writes the list anew.
+"""
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent))
+
+import test_checker as of_checker
+import test_malformed_answers as malformed
+from test_mistakes_by_hand import BY_HAND
+
+from bnlib.exercises import EXERCISES, check, checker, hint, progress, solution, store
+from bnlib.exercises.exercise import case, exercise
+from bnlib.exercises.verdict import judge
+
+SAID = Path(__file__).with_name("what_is_said.txt")
+solve, solve_pair = of_checker.solve, of_checker.solve_pair
+
+
+def parameters(test: Any) -> list[Any]:
+    """Return what a test is run with."""
+    return list(test.pytestmark[0].args[1])
+
+
+def raises(error: BaseException) -> Any:
+    """Return an answer that raises in some cases."""
+
+    def answer(*all):
+        if len(all[0]) > 3:
+            raise error
+        return solve(*all)
+
+    return answer
+
+
+def arrays(f: Any, *others: Any) -> Any:
+    """Make an exercise of one function and cases with an array each."""
+    cases = [case(x=x) for x in others] or [case(x=np.linspace(-3, 4, 12).reshape(4, 3) ** 2)]
+    return exercise("0.9", "A function", cases=cases, hints=["", ""], explanation="", mistakes={})(f)
+
+
+def itself(x):
+    """Return x."""
+    y = x
+    return y
+
+
+def answers() -> Iterator[tuple[str, Any]]:
+    """Yield what is asked and what comes back."""
+    for answer, *_ in parameters(of_checker.test_generic_findings):
+        yield "2.1, generic", check("2.1", answer)
+    for test, id in (
+        (malformed.test_a_stub_prints_one_stable_line, "2.1"),
+        (malformed.test_not_a_function, "2.1"),
+        (malformed.test_wrong_arity, "2.1"),
+    ):
+        for answer in parameters(test):
+            yield f"{id}, {test.__name__}", check(id, answer)
+    for value in parameters(malformed.test_values_of_other_types):
+        yield "2.1, other types", check("2.1", lambda *all, value=value: value)
+    for value in parameters(of_checker.test_wrong_number_of_values):
+        yield "2.4, number of values", check("2.4", lambda x, eps, value=value: value)
+    for error in parameters(malformed.test_exceptions):
+        yield f"2.1, {error!r} in some cases", check("2.1", raises(error))
+    for answer, _ in parameters(malformed.test_malformed_numbers):
+        yield "1.4, no number", check("1.4", answer)
+    for answer, _ in parameters(malformed.test_malformed_axes):
+        yield "2.2, no axes", check("2.2", answer)
+    for answer in (-1, 4, 3, (-5,), (0, 4), (1, 2, 3), 1.5):
+        yield f"2.2, {answer}", check("2.2", answer)
+    for answer in (" GROWS ", "shrinks", "stays", "jumps", 3, ..., ""):
+        yield f"a choice, {answer!r}", judge(of_checker.toy_choice, answer)
+    yield "2.1, random", check("2.1", lambda x, *_: np.random.default_rng(len(x)).normal(size=x.shape))
+    yield "2.1, changes x", check("2.1", lambda x, *_: x.sort(axis=0) or x)
+    yield "2.1, one value", check("2.1", lambda *all: float(solve(*all)[0, 0]))
+    for names in [("n - 1",), ("n - 1", "gamma ignored"), ("n - 1", "gamma ignored", "beta ignored")]:
+        yield f"2.1, {names}", check("2.1", EXERCISES["2.1"].variant(names))
+    for factors in [(3, 1), (1, -1), (2, 2), (1, 0)]:
+        pair = lambda x, eps, f=factors: tuple(a * b for a, b in zip(f, solve_pair(x, eps), strict=True))  # noqa: E731
+        yield f"2.4, times {factors}", check("2.4", pair)
+    yield "2.4, transposed", check("2.4", lambda x, eps: tuple(a[None] for a in solve_pair(x, eps)))
+    yield "2.4, swapped", check("2.4", lambda x, eps: solve_pair(x, eps)[::-1])
+    yield "right in training", judge(of_checker.toy, lambda x, training: x - x.mean(axis=0))
+    yield "right in evaluation", judge(of_checker.toy, lambda x, training: x)
+    yield "right in all cases", judge(of_checker.toy, of_checker.toy.solution)
+    large = arrays(
+        itself, np.arange(60.0).reshape(6, 10), np.arange(61.0) - 1e-9, np.arange(80.0).reshape(8, 10)
+    )
+    changes = {
+        "nan": lambda x: np.where(x == 7, np.nan, x),
+        "inf": lambda x: np.where(x == 7, -np.inf, x),
+        "all nan": lambda x: x * np.nan,
+        "minus zero": lambda x: -0.0 * x,
+        "small": lambda x: x * 1.23456789e-7,
+        "off by 1e-4": lambda x: x + 1e-4,
+        "twice": lambda x: 2 * x,
+        "a scalar": lambda x: x.sum(),
+        "nothing": lambda x: x[:0],
+        "rounded up": np.ceil,
+        "integers": lambda x: x.astype(np.int32),
+        "single": lambda x: x.astype(np.float32) * np.float32(1.001),
+        "text": lambda x: x.astype(str),
+        "reversed": lambda x: x[::-1],
+        "an axis more": lambda x: x[..., None],
+        "flat": lambda x: x.ravel(),
+        "shape of one": lambda x: x[:1],
+    }
+    for one, name in (
+        (large, "large"),
+        (arrays(itself), "small"),
+        (arrays(itself, np.array([1.5]), np.array([2.5, 3])), "tiny"),
+    ):
+        for what, change in changes.items():
+            yield f"{name}, {what}", judge(one, change)
+    later = arrays(itself, np.arange(60.0).reshape(6, 10) / 7, np.arange(70.0).reshape(7, 10) / 7)
+    yield "the larger case", judge(later, lambda x: x + (len(x) > 6) * (x > 9))
+    for k, (id, answer, _) in enumerate(BY_HAND):
+        yield f"{id}, by hand {k}", check(id, answer)
+
+
+def displays() -> Iterator[tuple[str, Any]]:
+    """Yield what is shown in other ways."""
+    for answer in of_checker.ANSWERS:
+        yield "HTML", check("2.1", answer)._repr_html_()
+    for _ in range(3):
+        given = hint("1.1")
+        yield "hint", f"{given!r}\n{given._repr_html_()}"
+    shown = solution("1.2")
+    yield "solution", f"{shown!r}\n{shown._repr_html_()}"
+    check("2.2", (0, 2, 3))
+    store._notes["read"], store._notes["write"] = "One note.", "Two notes."
+    yield "progress", f"{progress()!r}\n{progress()._repr_html_()}"
+    for id in ("2.10", "", None, "x" * 100):
+        yield f"{id!r}", check(id, solve)
+
+
+def said() -> str:
+    """Return all that is said, in paragraphs."""
+    found = [f"== {asked}\n{answer!s}" for asked, answer in [*answers(), *displays()]]
+    return re.sub(r" at 0x[0-9a-f]+", "", "\n\n".join(found)) + "\n"
+
+
+def test_the_checker_says_what_is_listed(monkeypatch):
+    monkeypatch.setattr(checker, "_hints_given", {})
+    assert said().splitlines() == SAID.read_text(encoding="utf-8").splitlines()
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["BNLIB_DATA"] = folder
+        SAID.write_text(said(), encoding="utf-8")
