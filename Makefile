@@ -17,7 +17,7 @@ BOOK_SOURCES := _config.yml _toc.yml $(shell find chapters bnlib tools/site -typ
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install book test test-site test-gpu test-portability audit bench bench-gpu experiments test-colab linkcheck dist serve lint format refresh adopt constraints clean
+.PHONY: help install book test test-site test-gpu test-portability test-oldest test-newest audit bench bench-gpu experiments test-colab linkcheck dist serve lint format refresh adopt constraints clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -36,6 +36,12 @@ test-site: $(BUILT)  ## look at every page of the built site in a browser; scree
 
 test-portability: $(INSTALLED)  ## run notebooks on other arithmetic and threads, unit tests in random order; QUICK=1 for a part
 	$(BIN)/python tools/portability.py $(if $(QUICK),--quick)
+
+test-oldest: $(INSTALLED)  ## run the tests with the lowest versions that pyproject.toml admits; needs a network
+	$(BIN)/python tools/versions.py oldest
+
+test-newest: $(INSTALLED)  ## run the tests with the newest versions there are; needs a network
+	$(BIN)/python tools/versions.py newest
 
 audit: $(INSTALLED)  ## ask for known vulnerabilities of all that is installed; needs a network
 	$(BIN)/uv tool run pip-audit@2.10.1 --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off
