@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tensors import close, gradients, random_like, tensors
 from torch import nn
 
-from bnlib.torch import BatchNorm2d, BatchNormAct, batch_norm_act
+from bnlib.torch import BatchNorm2d, BatchNormAct, batch_norm_act, kernels
 
 
 def composed(x, residual, weight, bias, training=True, running=(None, None)):
@@ -92,3 +92,32 @@ def test_an_empty_batch_gives_an_empty_output():
     y = BatchNormAct(5)(x, torch.zeros(0, 5))
     assert y.shape == (0, 5)
     assert torch.autograd.grad(y, x, y.detach())[0].shape == (0, 5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_what_suits_the_kernels_goes_to_them_with_all_arguments(training, monkeypatch):
+    seen = []
+
+    def suits(input, *given, added=None):
+        seen.append((input, *given, added))
+        return True
+
+    monkeypatch.setattr(kernels, "suits", suits)
+    monkeypatch.setattr(kernels, "batch_norm", lambda *args, **kwargs: (args, kwargs))
+    x, residual, mean, weight, bias = (torch.randn(4, 5), torch.randn(4, 5), *torch.randn(3, 5).unbind())
+    var = torch.ones(5)
+    args, kwargs = batch_norm_act(x, residual, mean, var, weight, bias, training, 0.3, 0.5)
+    assert kwargs == {"relu": True}
+    expected = (x, mean, var, weight, bias, training, 0.3, 0.5, residual)
+    assert all(a is b for a, b in zip(args, expected, strict=True))
+    assert all(a is b for a, b in zip(seen[0], (x, mean, var, weight, bias, residual), strict=True))
+
+
+@pytest.mark.parametrize(("mean", "var"), [(None, None), (torch.zeros(5), None), (None, torch.ones(5))])
+def test_without_running_statistics_the_kernels_take_training_alone(mean, var, monkeypatch):
+    monkeypatch.setattr(kernels, "suits", lambda *_, **__: True)
+    monkeypatch.setattr(kernels, "batch_norm", lambda *_, **__: "kernels")
+    with pytest.raises(RuntimeError, match="in evaluation, got None"):
+        batch_norm_act(torch.zeros(4, 5), None, mean, var)
+    if mean is None and var is None:
+        assert batch_norm_act(torch.zeros(4, 5), None, mean, var, training=True) == "kernels"

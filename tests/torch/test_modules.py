@@ -8,6 +8,7 @@ from torch import nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 import bnlib.torch
+from bnlib.torch import kernels
 
 SHAPES = {1: (6, 3), 2: (4, 3, 5, 2), 3: (3, 3, 2, 3, 2)}
 MODES = pytest.mark.parametrize("mode", ["train", "eval"])
@@ -233,3 +234,42 @@ def test_an_ensemble_of_models_trains_as_each_would_alone():
             close(found[key][i], p.grad, rtol=1e-9, atol=1e-9)
         for key, b in model.named_buffers():
             close(state[key][i], b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **how: bnlib.torch.BatchNorm1d(3, **how),
+        lambda **how: bnlib.torch.BatchNormAct(3, **how),
+        lambda **how: bnlib.torch.GhostBatchNorm(3, 2, **how),
+        lambda **how: bnlib.torch.BatchRenorm(3, **how),
+        lambda **how: bnlib.torch.SyncBatchNorm(3, **how),
+    ],
+    ids=["BatchNorm1d", "BatchNormAct", "GhostBatchNorm", "BatchRenorm", "SyncBatchNorm"],
+)
+def test_every_layer_is_made_where_and_as_it_is_asked_for(make):
+    there = make(device="meta", dtype=torch.float64)
+    tensors = [*there.parameters(), there.running_mean, there.running_var]
+    assert {(t.device.type, t.dtype) for t in tensors} == {("meta", torch.float64)}
+    plain = make()
+    assert (plain.eps, plain.momentum, plain.affine, plain.track_running_stats) == (1e-5, 0.1, True, True)
+    other = make(eps=0.5, momentum=0.25, affine=False)
+    assert (other.eps, other.momentum, other.weight, other.bias) == (0.5, 0.25, None, None)
+    assert other.running_mean is not None
+
+
+@MODES
+def test_what_suits_the_kernels_goes_to_them_with_all_arguments(mode, monkeypatch):
+    seen = []
+    monkeypatch.setattr(kernels, "suits", lambda *given: seen.append(given) or True)
+    monkeypatch.setattr(kernels, "batch_norm", lambda *given: given)
+    x, mean, weight, bias = (torch.randn(4, 3), *torch.randn(3, 3).unbind())
+    var, training = torch.ones(3), mode == "train"
+    got = bnlib.torch.batch_norm(x, mean, var, weight, bias, training, 0.3, 0.5)
+    expected = x, mean, var, weight, bias, training, 0.3 if training else 0.0, 0.5
+    assert len(got) == len(expected)
+    assert all(
+        a is b or a == b for a, b in zip(got, expected, strict=True) if not isinstance(a, torch.Tensor)
+    )
+    assert all(a is b for a, b in zip(got[:5], expected[:5], strict=True))
+    assert all(a is b for a, b in zip(seen[0], expected[:5], strict=True))
