@@ -17,7 +17,7 @@ BOOK_SOURCES := _config.yml _toc.yml $(shell find chapters bnlib tools/site -typ
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install book test test-site test-gpu test-portability test-oldest test-newest audit bench bench-gpu experiments test-colab linkcheck dist serve lint format refresh adopt constraints clean
+.PHONY: help install book test test-site test-gpu test-portability test-oldest test-newest mutants audit bench bench-gpu experiments test-colab linkcheck dist serve lint format refresh adopt constraints clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ test-oldest: $(INSTALLED)  ## run the tests with the lowest versions that pyproj
 
 test-newest: $(INSTALLED)  ## run the tests with the newest versions there are; needs a network
 	$(BIN)/python tools/versions.py newest
+
+mutants: $(INSTALLED)  ## change the package in thousands of small ways and record which the tests notice; takes hours
+	$(BIN)/python tools/mutants.py $(if $(AGAIN),--again)
 
 audit: $(INSTALLED)  ## ask for known vulnerabilities of all that is installed; needs a network
 	$(BIN)/uv tool run pip-audit@2.10.1 --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off

@@ -1,0 +1,183 @@
+"""Change the package in thousands of small ways, one at a time, and count the changes that the tests notice.
+
+mutmut makes the changes and runs the tests that call the changed function. The record says for each module
+how many were noticed, and lists the others with what ``tools/mutants.yml`` says of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bnlib.atomic import replace
+
+REPOSITORY = Path(__file__).parents[1]
+MUTMUT = "3.8.1"
+HOME = REPOSITORY / ".tools" / "mutmut"
+WORK = REPOSITORY / "mutants"
+RECORD = REPOSITORY / "benchmarks" / "results" / "mutation.json"
+REASONS = Path(__file__).with_suffix(".yml")
+
+PARAMETERS = 48
+"""Of each test, so many of its parameters at most: what few of them notice, all do."""
+
+ACROSS_PROCESSES = re.compile(r"bnlib\.torch\.(collective|distributed|surgery\.convert)\.")
+"""Functions that the tests call in other processes, where mutmut does not see them."""
+
+SEVERAL_PROCESSES = "tests/torch/test_distributed.py"
+OUTCOMES = {0: "survived", 1: "killed", 3: "killed", 5: "no test", 33: "no test", None: "not tried"}
+"""What mutmut's codes mean; any other is a mutant that ended its process or ran out of time."""
+
+
+def mutmut(*arguments: str) -> None:
+    """Run mutmut, with its packages beside those of this environment."""
+    path = os.pathsep.join([str(HOME), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    environment = {**os.environ, "PYTHONPATH": path, "PARAMETERS_OF_EACH_TEST": str(PARAMETERS)}
+    program = "from mutmut.__main__ import cli; cli()"
+    command = [sys.executable, "-c", program, *arguments]
+    subprocess.run(command, cwd=REPOSITORY, env={"OMP_NUM_THREADS": "1", **environment}, check=True)
+
+
+def install() -> None:
+    """Install mutmut apart from the packages that the project needs."""
+    if not (HOME / "mutmut").is_dir():
+        uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable]
+        constraints = str(REPOSITORY / "constraints.txt")
+        packages = ["--constraint", constraints, f"mutmut=={MUTMUT}"]
+        subprocess.run([*uv, "--target", str(HOME), *packages], check=True)
+
+
+def attach(statistics: dict[str, Any], functions: Sequence[str]) -> None:
+    """Say which tests call the functions that run in other processes, and take these tests from all others.
+
+    Args:
+        statistics: as mutmut keeps them, changed in place.
+        functions: names of all functions with mutants.
+    """
+    seconds, tests = statistics["duration_by_test"], statistics["tests_by_mangled_function_name"]
+    several = sorted((test for test in seconds if test.startswith(SEVERAL_PROCESSES)), key=seconds.get)
+    for function in {*functions, *tests}:
+        found = tests.get(function, [])
+        if ACROSS_PROCESSES.match(function):
+            tests[function] = sorted({*found, *several}, key=lambda test: seconds.get(test, 0.0))
+        elif function in tests:
+            tests[function] = [test for test in found if test not in several] or found
+
+
+def metadata() -> Iterator[tuple[str, dict[str, int | None]]]:
+    """Yield each changed file, and the codes of its mutants by name."""
+    for path in sorted((WORK / "bnlib").rglob("*.meta")):
+        codes = json.loads(path.read_text(encoding="utf-8"))["exit_code_by_key"]
+        yield path.relative_to(WORK).with_suffix("").as_posix(), codes
+
+
+def difference(file: str, name: str) -> list[str]:
+    """Return the lines that a mutant takes away and those that it adds, as a diff marks them."""
+    program = (
+        "import sys; from mutmut.mutation.diff_apply import get_diff_for_mutant as diff;"
+        "print(diff(sys.argv[2], path=sys.argv[1]))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(HOME)}
+    done = subprocess.run(
+        [sys.executable, "-c", program, file, name],
+        cwd=REPOSITORY, env=environment, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    lines = [line for line in done.stdout.splitlines() if re.match(r"[+-](?![+-]{2} )", line)]
+    return [line[0] + line[1:].strip() for line in lines]
+
+
+def reason(name: str, lines: Sequence[str], rules: Mapping[str, Mapping[str, str]]) -> str | None:
+    """Return why no test can notice a mutant, or None if no rule says so.
+
+    Args:
+        name: of the mutant, with its module.
+        lines: those that it takes away and adds.
+        rules: by the start of a name, "" for any: what is said of a pattern that one of the lines matches.
+    """
+    text = "\n".join(lines)
+    for start, patterns in rules.items():
+        if name.startswith(start):
+            for pattern, why in patterns.items():
+                if re.search(pattern, text, re.MULTILINE):
+                    return why
+    return None
+
+
+def record(rules: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """Return counts by module, the share of mutants that were noticed, and all others with the reason."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    others = []
+    for file, codes in metadata():
+        module = file.removesuffix(".py").replace("/", ".")
+        for name, code in codes.items():
+            outcome = OUTCOMES.get(code, "killed, by its end")
+            counts[module][outcome] += 1
+            if not outcome.startswith("killed"):
+                lines = difference(file, name)
+                others.append(
+                    {"name": name, "outcome": outcome, "change": lines, "reason": reason(name, lines, rules)}
+                )
+    total = sum(sum(count.values()) for count in counts.values())
+    return {
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "versions": {name: version(name) for name in ("numpy", "torch", "pytest")}
+        | {"python": platform.python_version(), "mutmut": MUTMUT},
+        "mutants": total,
+        "killed": total - len(others),
+        "share": round(1 - len(others) / total, 4),
+        "equivalent": sum(other["reason"] is not None for other in others),
+        "modules": {module: dict(sorted(count.items())) for module, count in sorted(counts.items()) if count},
+        "survivors": others,
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Try the mutants that have not been tried on the present code, and write the record."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--again", action="store_true", help="try those again that no test noticed")
+    parser.add_argument("--record", action="store_true", help="only write the record of what was tried")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="mutants at a time")
+    chosen = parser.parse_args(arguments)
+    install()
+    if not chosen.record:
+        run(chosen.workers, chosen.again)
+    rules = yaml.safe_load(REASONS.read_text(encoding="utf-8"))
+    found = record(rules)
+    RECORD.parent.mkdir(exist_ok=True)
+    replace(RECORD, (json.dumps(found, indent=1, ensure_ascii=False) + "\n").encode())
+    print(f"{found['killed']} of {found['mutants']} mutants killed, {100 * found['share']:.1f} %")
+    print(f"{found['equivalent']} of {len(found['survivors'])} survivors with a reason")
+    return 0
+
+
+def run(workers: int, again: bool) -> None:
+    """Collect which test calls which function, then try the mutants; both are kept for the next time."""
+    statistics = WORK / "mutmut-stats.json"
+    if again:
+        for path in (WORK / "bnlib").rglob("*.meta"):
+            found = json.loads(path.read_text(encoding="utf-8"))
+            codes = found["exit_code_by_key"]
+            found["exit_code_by_key"] = {name: code if code == 1 else None for name, code in codes.items()}
+            replace(path, json.dumps(found).encode())
+    mutmut("run", "--max-children", str(workers), "bnlib.reference.sums.x_sum_product__mutmut_9")
+    found = json.loads(statistics.read_text(encoding="utf-8"))
+    attach(found, [name.partition("__mutmut_")[0] for _, codes in metadata() for name in codes])
+    replace(statistics, json.dumps(found).encode())
+    mutmut("run", "--max-children", str(workers))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
