@@ -7,7 +7,28 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["band", "limit"]
+__all__ = ["band", "best", "limit"]
+
+
+def best(accuracies: ArrayLike, what: str = "run") -> int:
+    """Return the place of the learning rate with the best mean accuracy over all seeds.
+
+    A rate at which a run overflowed cannot be it.
+
+    Args:
+        accuracies: of validation, shape (S, K) for S seeds and K rates, NaN where a run overflowed.
+        what: whose runs they are, for the error.
+
+    Returns:
+        0 to K - 1.
+
+    Raises:
+        ValueError: some run overflows at every rate.
+    """
+    means = np.asarray(accuracies, dtype=np.float64).mean(axis=0)
+    if np.isnan(means).all():
+        raise ValueError(f"expected a rate at which no {what} overflows, got none")
+    return int(np.nanargmax(means))
 
 
 def band(rates: Sequence[float], losses: ArrayLike, tolerance: float) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bnlib.lab.claims.family import SHIFTED, advice, grid, judge, table, task_names
-from bnlib.lab.experiments.family import METHODS, TASKS, choose, family, images, maker, parts
+from bnlib.lab.experiments.family import METHODS, TASKS, family, images, maker, parts
 from bnlib.lab.records import Record
 from bnlib.lab.verdicts import CONDITIONS, FAILS, HOLDS, verdict
 
@@ -52,12 +52,6 @@ def test_every_part_has_its_network(part):
 
 def test_images_are_the_package_s_own_subset_where_not_full():
     assert images(False).x_train.shape == (6000, 14, 14)
-
-
-def test_a_rate_that_overflows_cannot_win():
-    assert choose(np.array([0.2, 0.5, np.nan])) == 1
-    with pytest.raises(ValueError, match="expected a rate at which no run overflows"):
-        choose(np.array([np.nan, np.nan]))
 
 
 def record(gains):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bnlib.lab.sweeps import band, limit
+from bnlib.lab.sweeps import band, best, limit
 
 RATES = [0.01, 0.1, 1.0, 10.0, 100.0]
 LOSSES = np.array(
@@ -47,3 +47,10 @@ def test_what_is_no_sweep_is_refused(read):
         read([1, 2], [2.0, 3.0, 4.0], 0.1)
     with pytest.raises(ValueError, match="a finite loss in each row"):
         read([1, 2], [[2.0, 3.0], [np.nan, np.nan]], 0.1)
+
+
+def test_the_best_rate_is_that_of_the_mean_and_never_overflows():
+    assert best([[0.2, 0.5, 0.4], [0.3, 0.1, 0.4]]) == 2
+    assert best([[0.2, 0.5, np.nan], [0.2, 0.5, 0.9]]) == 1
+    with pytest.raises(ValueError, match="expected a rate at which no run of 'A' overflows, got none"):
+        best([[np.nan, 0.5], [0.5, np.nan]], "run of 'A'")

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bnlib.lab.accuracy import accuracy
 from bnlib.lab.adaptation import adapt, disagreement
 from bnlib.lab.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from bnlib.lab.data import FashionMNIST, fashion_mnist
@@ -128,24 +129,17 @@ def corrupted(settings: Mapping[str, Any], data: FashionMNIST, seed: int, name: 
     return Sets(images[:pool], images[pool:], torch.as_tensor(data.y_test[order])[pool:])
 
 
-@torch.no_grad()
-def right(model: nn.Module, x: Tensor, y: Tensor) -> float:
-    """Return the share of images whose largest logit is that of their label."""
-    answers = torch.cat([model(part).argmax(1) for part in x.split(512)])
-    return float((answers == y).double().mean())
-
-
 def by_batches(model: nn.Module, x: Tensor, y: Tensor, size: int) -> float:
     """Return the accuracy with the statistics of batches; the last, if it is smaller, counts less."""
     pairs = zip(x.split(size), y.split(size), strict=True)
-    return sum(right(adapt(model, part), part, labels) * len(part) for part, labels in pairs) / len(x)
+    return sum(accuracy(adapt(model, part), part, labels) * len(part) for part, labels in pairs) / len(x)
 
 
 def accuracies(model: nn.Module, sets: Sets, batch: int, normalized: bool) -> Array:
     """Return the accuracy by each of ``METHODS``, or by the first one without batch norm."""
-    found = [right(model, sets.x, sets.y)]
+    found = [accuracy(model, sets.x, sets.y)]
     if normalized:
-        found.append(right(adapt(model, sets.pool), sets.x, sets.y))
+        found.append(accuracy(adapt(model, sets.pool), sets.x, sets.y))
         found.append(by_batches(model, sets.x, sets.y, batch))
     return np.array(found)
 
@@ -165,7 +159,7 @@ def by_count(model: nn.Module, sets: Sets, settings: Mapping[str, Any], seed: in
         draws = [rng.permutation(len(sets.pool))[:n] for _ in range(settings["draws"])]
         images = [sets.pool[draw] for draw in draws]
         rows.append(
-            [np.mean([right(adapt(model, some, N), x, y) for some in images]) for N in settings["priors"]]
+            [np.mean([accuracy(adapt(model, some, N), x, y) for some in images]) for N in settings["priors"]]
         )
     return np.array(rows)
 
@@ -182,6 +176,6 @@ def by_share(model: nn.Module, sets: Sets, settings: Mapping[str, Any], seed: in
             own = rng.choice(np.flatnonzero(sets.y.numpy() == label), alike)
             index = np.concatenate([own, rng.choice(len(sets.y), size - alike)])
             x, y = sets.x[index], sets.y[index]
-            scores.append([right(adapt(model, x), x, y), right(model, x, y)])
+            scores.append([accuracy(adapt(model, x), x, y), accuracy(model, x, y)])
         rows.append(np.mean(scores, axis=0))
     return np.array(rows)

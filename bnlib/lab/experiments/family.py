@@ -7,10 +7,11 @@ from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from bnlib.lab import sweeps
+from bnlib.lab.accuracy import accuracy
 from bnlib.lab.attention import Attention
 from bnlib.lab.data import FashionMNIST, fashion_mnist
 from bnlib.lab.models import CNN, MLP, RNN
@@ -133,7 +134,7 @@ def family(settings: Mapping[str, Any], seeds: Sequence[int]) -> Mapping[str, An
         progress=False,
     )
     validation = runs.accuracy["test", "running"][..., -1]
-    best = choose(validation.mean(1))
+    best = sweeps.best(validation.T)
 
     def shifted_accuracy(x: Array, y: Array) -> Array:
         return accuracies(runs, best, settings["contrast"] * x + settings["brightness"], y)
@@ -145,17 +146,6 @@ def family(settings: Mapping[str, Any], seeds: Sequence[int]) -> Mapping[str, An
         "shifted_accuracy": shifted_accuracy(data.x_test, data.y_test),
         "shifted_validation_accuracy": shifted_accuracy(x[-held:], y[-held:]),
     }
-
-
-def choose(validation: Array) -> int:
-    """Return the place of the best mean validation accuracy; NaN, where a run overflowed, cannot win.
-
-    Raises:
-        ValueError: all are NaN.
-    """
-    if np.isnan(validation).all():
-        raise ValueError("expected a rate at which no run overflows, got none")
-    return int(np.nanargmax(validation))
 
 
 @lru_cache(maxsize=1)
@@ -182,12 +172,6 @@ def maker(settings: Mapping[str, Any]) -> Callable[[], nn.Module]:
     return (lambda: weight_normalized(make())) if weight else make
 
 
-@torch.no_grad()
 def accuracies(runs: Runs, rate: int, x: Array, y: Array) -> Array:
     """Return for each seed the share of images (N, H, W) that its network at a rate tells right, (S,)."""
-    found = []
-    for seed in range(len(runs.seeds)):
-        model = runs.model(rate, seed)
-        answers = [model(part).argmax(1) for part in torch.as_tensor(x).split(1000)]
-        found.append(float((torch.cat(answers).numpy() == y).mean()))
-    return np.array(found)
+    return np.array([accuracy(runs.model(rate, seed), x, y) for seed in range(len(runs.seeds))])

@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from bnlib.lab import sweeps
+from bnlib.lab.accuracy import accuracy
 from bnlib.lab.data import PIXELS, FashionMNIST, fashion_mnist
 from bnlib.lab.layers import Norm
 from bnlib.lab.models import CNN, MLP
@@ -128,13 +130,6 @@ def split(
     return few, (data.x_train[others], data.y_train[others])
 
 
-@torch.no_grad()
-def accuracy(model: nn.Module, x: Array, y: Array) -> float:
-    """Return the share of images (N, H, W) whose largest logit is that of their label, shape (N,)."""
-    answers = model(torch.as_tensor(x)).argmax(1).numpy()
-    return float((answers == y).mean())
-
-
 class Chosen(NamedTuple):
     """Hold the results of a part at one rate, in percent, one of each for S seeds.
 
@@ -167,13 +162,11 @@ def at_best_rate(record: Record, part: str) -> Chosen:
     Raises:
         ValueError: there is no such part, or some run overflows at every rate.
     """
-    means = record.metric(part, "validation_accuracy").mean(axis=0)
-    if np.isnan(means).all():
-        raise ValueError(f"expected a rate at which no run of {part!r} overflows, got none")
-    best = int(np.nanargmax(means))
+    validation = record.metric(part, "validation_accuracy")
+    best = sweeps.best(validation, f"run of {part!r}")
     names = ("train_accuracy", "test_accuracy", "recomputed_accuracy")
     results = (100 * record.metric(part, name)[:, best] for name in names)
-    return Chosen(record.settings[part]["lr"][best], 100 * means[best], *results)
+    return Chosen(record.settings[part]["lr"][best], 100 * validation[:, best].mean(), *results)
 
 
 def chosen_dropout(record: Record, norm: str) -> str:

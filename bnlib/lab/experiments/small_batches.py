@@ -11,9 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from bnlib.lab import sweeps
+from bnlib.lab.accuracy import accuracy
 from bnlib.lab.batches import batch_order, order_by_class, sorted_in_batches
 from bnlib.lab.data import FashionMNIST
-from bnlib.lab.experiments.regularization import accuracy, split
+from bnlib.lab.experiments.regularization import split
 from bnlib.lab.layers import Norm
 from bnlib.lab.models import CNN, MLP
 from bnlib.lab.records import Record
@@ -142,10 +144,7 @@ def best_rate(record: Record, part: str) -> int:
     Raises:
         ValueError: there is no such part, or some run overflows at every rate.
     """
-    means = record.metric(part, "validation_accuracy").mean(axis=0)
-    if np.isnan(means).all():
-        raise ValueError(f"expected a rate at which no run of {part!r} overflows, got none")
-    return int(np.nanargmax(means))
+    return sweeps.best(record.metric(part, "validation_accuracy"), f"run of {part!r}")
 
 
 def percent(record: Record, part: str, name: str = "test_accuracy") -> Array:
