@@ -1,5 +1,6 @@
 import os
 from collections import defaultdict
+from multiprocessing import forkserver
 
 from hypothesis import settings
 
@@ -7,14 +8,28 @@ settings.register_profile("repeatable", derandomize=True, deadline=None, databas
 settings.load_profile("repeatable")
 
 
+# `make mutants` runs thousands of times: each time, some parameters of each test are enough.
+MOST = int(os.environ.get("PARAMETERS_OF_EACH_TEST", "0"))
+
+
+def forget_processes():
+    """Start other processes anew, which know of the mutant, unlike those from before a fork."""
+    from bnlib.lab import processes
+
+    processes.waiting.cache_clear()
+    forkserver._forkserver.__init__()
+
+
+if MOST:
+    os.register_at_fork(after_in_child=forget_processes)
+
+
 def pytest_collection_modifyitems(config, items):
-    # `make mutants` runs thousands of times: each time, some parameters of each test are enough.
-    most = int(os.environ.get("PARAMETERS_OF_EACH_TEST", "0"))
-    if not most:
+    if not MOST:
         return
     alike = defaultdict(list)
     for item in items:
         alike[item.nodeid.split("[")[0]].append(item)
-    kept = {item for same in alike.values() for item in same[:: -(-len(same) // most)]}
+    kept = {item for same in alike.values() for item in same[:: -(-len(same) // MOST)]}
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = [item for item in items if item in kept]

@@ -1,7 +1,8 @@
 """More than fifty kills at random moments: what a command writes is the old file or the new one, whole.
 
 One process imports what a job needs, then forks a child for each attempt; the child does the job over and
-over until it is killed.
+over until it is killed, and rests after each for as long as the job took: a kill comes in the midst of it or
+after it.
 """
 
 import gzip
@@ -28,7 +29,7 @@ KILLS = 13
 Start = Callable[[int], int]
 
 FORK = """
-import os, sys
+import os, sys, time
 {imports}
 print("ready", flush=True)
 for line in sys.stdin:
@@ -36,21 +37,21 @@ for line in sys.stdin:
     if pid == 0:
         n = int(line)
         while True:
+            began = time.monotonic()
             {job}
+            time.sleep(time.monotonic() - began)
             n += 1
     print(pid, flush=True)
     os.waitpid(pid, 0)
 """
 
 REFRESH = """
-began = time.monotonic()
 path = Path(sys.argv[1]) / "01-a.ipynb"
 notebook = nbformat.read(path, as_version=4)
 notebook.cells[-1].source = f"{{n}} + 0"
 replace(path.with_name("edited.ipynb"), nbformat.writes(notebook).encode())
 refresh(path.with_name("edited.ipynb"))
 path.with_name("stored").touch()
-time.sleep(time.monotonic() - began)
 """
 
 
@@ -142,7 +143,6 @@ def test_refresh(tmp_path: Path) -> None:
         cell.id = name
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "01-a.ipynb")
     imports = """
-import time
 from pathlib import Path
 import nbformat
 from bnlib.atomic import replace
