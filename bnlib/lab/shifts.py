@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from bnlib.lab.records import Record
 from bnlib.lab.statistics import Interval, paired_difference, paired_ratio
 
-__all__ = ["Comparison", "Shifts"]
+__all__ = ["Pairing", "Shifts"]
 
 COSINE = ("gradient_shift", 2)
 TRAINED = 2.0
 """A network counts as trained where its loss is below this with every seed; guessing gives ln(10) = 2.3."""
 
 
-class Comparison(NamedTuple):
+class Pairing(NamedTuple):
     """Two methods on one network, each at one learning rate; ``words`` say which."""
 
     network: str
@@ -62,13 +62,13 @@ class Shifts:
         )
         return means
 
-    def pair(self, network: str, first: str, second: str) -> Comparison:
+    def pair(self, network: str, first: str, second: str) -> Pairing:
         """Compare two methods, each at its best rate."""
         at = self.best(network, first), self.best(network, second)
         rates = " | ".join(f"{self.rates[k]:g}" for k in at)
-        return Comparison(network, (first, second), at, f"{network}, best {rates}")
+        return Pairing(network, (first, second), at, f"{network}, best {rates}")
 
-    def comparisons(self, first: str, second: str) -> Iterator[Comparison]:
+    def comparisons(self, first: str, second: str) -> Iterator[Pairing]:
         """Compare two methods at each rate at which both train, and each at its best."""
         for network in self.networks:
             losses = [self.metric(network, method, "train_loss").max(0) for method in (first, second)]
@@ -76,21 +76,21 @@ class Shifts:
             for k in map(int, np.flatnonzero((np.array(losses) < TRAINED).all(0))):
                 word = "best" if best.at == (k, k) else "rate"
                 words = f"{network}, {word} {self.rates[k]:g}"
-                yield Comparison(network, (first, second), (k, k), words)
+                yield Pairing(network, (first, second), (k, k), words)
             if best.at[0] != best.at[1]:
                 yield best
 
-    def ratio(self, comparison: Comparison, name: str, column: int) -> Interval:
+    def ratio(self, comparison: Pairing, name: str, column: int) -> Interval:
         """Return the ratio of a shift, first method over second: a geometric mean over the seeds."""
         first, second = self.sides(comparison, name, column)
         return paired_ratio(first, second)
 
-    def difference(self, comparison: Comparison, name: str, column: int) -> Interval:
+    def difference(self, comparison: Pairing, name: str, column: int) -> Interval:
         """Return the difference of a shift or a cosine, first method less second."""
         first, second = self.sides(comparison, name, column)
         return paired_difference(first, second)
 
-    def sides(self, comparison: Comparison, name: str, column: int) -> Sequence[NDArray[np.float64]]:
+    def sides(self, comparison: Pairing, name: str, column: int) -> Sequence[NDArray[np.float64]]:
         """Return what ``over_time`` gives for both methods."""
         pairs = zip(comparison.methods, comparison.at, strict=True)
         return [self.over_time(comparison.network, method, k, name, column) for method, k in pairs]
