@@ -7,6 +7,7 @@ how many were noticed, and lists the others with what ``tools/mutants.yml`` says
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -15,12 +16,14 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
+from tqdm import tqdm
 
 from bnlib.atomic import replace
 
@@ -38,6 +41,13 @@ ACROSS_PROCESSES = re.compile(r"bnlib\.torch\.(collective|distributed|surgery\.c
 """Functions that the tests call in other processes, where mutmut does not see them."""
 
 SEVERAL_PROCESSES = "tests/torch/test_distributed.py"
+
+WHEN_LOADED = re.compile(r"bnlib\.exercises\.(answers|catalogue|exercise|inputs|clinic|patients)\.")
+"""Functions that also run when the exercises are loaded, which is before mutmut chooses a mutant."""
+
+OF_WHAT_IS_LOADED = [
+    f"tests/exercises/test_{name}.py" for name in ("what_is_said", "checker", "malformed_answers", "clinic")
+]
 OUTCOMES = {0: "survived", 1: "killed", 3: "killed", 5: "no test", 33: "no test", None: "not tried"}
 """What mutmut's codes mean; any other is a mutant that ended its process or ran out of time."""
 
@@ -177,6 +187,40 @@ def run(workers: int, again: bool) -> None:
     attach(found, [name.partition("__mutmut_")[0] for _, codes in metadata() for name in codes])
     replace(statistics, json.dumps(found).encode())
     mutmut("run", "--max-children", str(workers))
+    run_loaded(workers)
+
+
+def run_loaded(workers: int) -> None:
+    """Try what mutmut found unnoticed among ``WHEN_LOADED`` in processes that load the exercises anew."""
+    found = [
+        (file, name)
+        for file, codes in metadata()
+        for name, code in codes.items()
+        if WHEN_LOADED.match(name) and OUTCOMES.get(code) in ("survived", "no test")
+    ]
+    with ThreadPoolExecutor(workers) as pool, contextlib.ExitStack() as stack:
+        stack.callback(pool.shutdown, cancel_futures=True)
+        codes = pool.map(run_alone, [name for _, name in found])
+        for (file, name), code in tqdm(zip(found, codes, strict=True), "loaded", len(found), unit="mutant"):
+            if code == 1:
+                path = WORK / f"{file}.meta"
+                content = json.loads(path.read_text(encoding="utf-8"))
+                content["exit_code_by_key"][name] = code
+                replace(path, json.dumps(content).encode())
+
+
+def run_alone(name: str) -> int:
+    """Run the tests of the exercises in a process of their own; return the status of pytest."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(HOME),
+        "PARAMETERS_OF_EACH_TEST": str(PARAMETERS),
+        "MUTANT_UNDER_TEST": name,
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *OF_WHAT_IS_LOADED]
+    done = subprocess.run(command, cwd=WORK, env=environment, capture_output=True)
+    return min(done.returncode, 1)  # an error while loading is noticed too
 
 
 if __name__ == "__main__":

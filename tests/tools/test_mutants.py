@@ -65,6 +65,23 @@ def test_tests_in_other_processes_belong_to_what_runs_there():
     }
 
 
+def test_what_runs_when_the_exercises_are_loaded_is_tried_in_processes_of_its_own(tried, monkeypatch):
+    (tried / "bnlib" / "exercises").mkdir()
+    path = tried / "bnlib" / "exercises" / "answers.py.meta"
+    names = [f"bnlib.exercises.answers.x_number__mutmut_{i}" for i in (1, 2, 3, 4)]
+    path.write_text(json.dumps({"exit_code_by_key": dict(zip(names, (0, 33, 1, 0), strict=True))}))
+    asked = []
+
+    def run_alone(name):
+        asked.append(name)
+        return int(name.endswith(("1", "2")))
+
+    monkeypatch.setattr(mutants, "run_alone", run_alone)
+    mutants.run_loaded(2)
+    assert sorted(asked) == [names[0], names[1], names[3]]
+    assert list(json.loads(path.read_text())["exit_code_by_key"].values()) == [1, 1, 1, 0]
+
+
 def test_every_rule_is_a_pattern_with_a_sentence():
     rules = yaml.safe_load(mutants.REASONS.read_text(encoding="utf-8"))
     assert rules
