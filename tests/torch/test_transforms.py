@@ -84,6 +84,19 @@ def test_jvp_and_vjp(name, inputs):
     close(vjp(ours, *inputs)[1](dy), vjp(theirs, *inputs)[1](dy), **TIGHT)
 
 
+@pytest.mark.parametrize("which", range(3))
+def test_derivatives_by_one_of_the_inputs(name, inputs, which):
+    def alone(function):
+        def by_one(t):
+            return function(*inputs[:which], t, *inputs[which + 1 :])
+
+        tangent, dy = random_like(inputs[which], seed=3), random_like(inputs[0], seed=8)
+        forward = jvp(by_one, (inputs[which],), (tangent,))
+        return *forward, *vjp(by_one, inputs[which])[1](dy)
+
+    close(*map(alone, PAIRS[name]), **TIGHT)
+
+
 def test_jacobians_and_hessians(name, inputs):
     ours, theirs = PAIRS[name]
     every = (0, 1, 2)
