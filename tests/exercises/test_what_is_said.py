@@ -19,8 +19,9 @@ if __name__ == "__main__":
 import test_checker as of_checker
 import test_malformed_answers as malformed
 from test_mistakes_by_hand import BY_HAND
+from torch import nn
 
-from bnlib.exercises import EXERCISES, check, checker, hint, progress, solution, store
+from bnlib.exercises import EXERCISES, charts, check, checker, hint, progress, solution, store
 from bnlib.exercises.exercise import case, exercise
 from bnlib.exercises.verdict import judge
 
@@ -31,6 +32,13 @@ solve, solve_pair = of_checker.solve, of_checker.solve_pair
 def parameters(test: Any) -> list[Any]:
     """Return what a test is run with."""
     return list(test.pytestmark[0].args[1])
+
+
+class SilentError(Exception):
+    """An error that cannot say what it is."""
+
+    def __str__(self):
+        raise RuntimeError("nothing to say")
 
 
 def raises(error: BaseException) -> Any:
@@ -125,6 +133,13 @@ def answers() -> Iterator[tuple[str, Any]]:
             yield f"{name}, {what}", judge(one, change)
     later = arrays(itself, np.arange(60.0).reshape(6, 10) / 7, np.arange(70.0).reshape(7, 10) / 7)
     yield "the larger case", judge(later, lambda x: x + (len(x) > 6) * (x > 9))
+    for error in (ValueError("It ends with a dot."), ValueError("word " * 100), ValueError(), SilentError()):
+        yield "2.1, an error", check("2.1", raises(error))
+    yield "2.1, an error of a library", check("2.1", lambda *all: np.linalg.inv(all[0]))
+    yield "13.1, an error without arrays", check("13.1", lambda m: 1 / 0)
+    yield "2.1, a function of a library", check("2.1", max)
+    for value in (None, nn.ReLU(), ("stale buffers", 3), (3, nn.ReLU()), ("no such", nn.ReLU()), (1, 2, 3)):
+        yield f"15.5, {type(value).__name__}", check("15.5", lambda model, images, value=value: value)
     for k, (id, answer, _) in enumerate(BY_HAND):
         yield f"{id}, by hand {k}", check(id, answer)
 
@@ -136,6 +151,7 @@ def displays() -> Iterator[tuple[str, Any]]:
     for _ in range(3):
         given = hint("1.1")
         yield "hint", f"{given!r}\n{given._repr_html_()}"
+    yield "charts", charts()
     shown = solution("1.2")
     yield "solution", f"{shown!r}\n{shown._repr_html_()}"
     check("2.2", (0, 2, 3))
@@ -145,9 +161,15 @@ def displays() -> Iterator[tuple[str, Any]]:
         yield f"{id!r}", check(id, solve)
 
 
+def names(answer: Any) -> str:
+    """Return the names of mistakes and findings, as a line."""
+    found = (*getattr(answer, "diagnosis", ()), *getattr(answer, "findings", ()))
+    return f"({', '.join(found)})\n" if found else ""
+
+
 def said() -> str:
-    """Return all that is said, in paragraphs."""
-    found = [f"== {asked}\n{answer!s}" for asked, answer in [*answers(), *displays()]]
+    """Return all that is said, in paragraphs, with the names of what was found."""
+    found = [f"== {asked}\n{names(answer)}{answer!s}" for asked, answer in [*answers(), *displays()]]
     return re.sub(r" at 0x[0-9a-f]+", "", "\n\n".join(found)) + "\n"
 
 

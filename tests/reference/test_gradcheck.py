@@ -268,6 +268,33 @@ def test_units_do_not_matter(scale):
     assert not tiny.vacuous
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_units_of_x_do_not_matter(scale):
+    def f(x):
+        return batch_norm(x, eps=EPS * scale**2)
+
+    report = check_gradient(f, lambda dy, x: batch_norm_backward(dy, x, eps=EPS * scale**2)[0], scale * X)
+    assert report.passed
+    assert not report.vacuous
+
+
+def test_dy_parallel_to_an_output_with_a_mean_of_its_own():
+    def f(x):
+        return 2 * x + 30
+
+    report = check_gradient(f, lambda dy, x: 2 * dy, X, dy=3 * X + 5)
+    assert report.warnings[0].startswith("dy is parallel to the output")
+    assert not check_gradient(f, lambda dy, x: 2 * dy, X).warnings
+
+
+@pytest.mark.parametrize("size", [1e-8, 1.0, 1e8])
+def test_dy_that_is_nearly_constant_is_called_so_in_any_units(size):
+    dy = size * (1 + 1e-8 * random(6, 3, seed=4))
+    assert check_gradient(plain, zero, X, dy=dy).warnings[0].startswith("dy is constant")
+    dy = size * (1 + 1e-4 * random(6, 3, seed=4))
+    assert not any(w.startswith("dy is") for w in check_gradient(plain, backward, X, dy=dy).warnings)
+
+
 def test_refused():
     with pytest.raises(ValueError, match="expected method 'central' or 'complex', got 'forward'"):
         check_gradient(plain, backward, X, method="forward")
