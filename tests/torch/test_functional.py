@@ -369,3 +369,25 @@ def test_autocast_gives_the_dtypes_and_values_of_pytorch(name, dtype):
     close(y, other, rtol=slack, atol=slack)
     for got, want in zip(found, expected, strict=True):
         assert (got - want).norm() <= slack * want.norm() + 0.1
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, w, b: bnlib.torch.batch_norm(x, None, None, w, b, True),
+        lambda x, w, b: bnlib.torch.batch_norm(x, torch.zeros(4), torch.ones(4), w, b),
+        lambda x, w, b: bnlib.torch.instance_norm(x, None, None, w, b),
+        lambda x, w, b: bnlib.torch.group_norm(x, 2, w, b),
+        lambda x, w, b: bnlib.torch.layer_norm(x, (4,), w, b),
+        lambda x, w, b: bnlib.torch.ghost_batch_norm(x, 2, None, None, w, b, True),
+    ],
+    ids=["batch", "evaluation", "instance", "group", "layer", "ghost"],
+)
+def test_an_empty_batch_gives_parameters_the_gradient_zero(function):
+    x = torch.zeros(0, 4, 4, requires_grad=True)
+    weight, bias = torch.ones(4, requires_grad=True), torch.ones(4, requires_grad=True)
+    y = function(x, weight, bias)
+    assert y.shape == x.shape
+    y.sum().backward()
+    for p in (weight, bias):
+        torch.testing.assert_close(p.grad, torch.zeros(4))
