@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from inspect import signature
 from pathlib import Path
 
 os.environ.pop("TRITON_INTERPRET", None)
@@ -16,6 +17,7 @@ os.environ.pop("TRITON_INTERPRET", None)
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
+from triton.backends.nvidia.compiler import get_ptxas
 from triton.runtime.jit import JITFunction
 
 from bnlib.torch.kernels import backward, forward, launch, plan
@@ -50,13 +52,21 @@ def compile_only(self, *args, grid, warmup, **kwargs):
     found.append((self.__name__, kwargs["BLOCK_M"] * kwargs["BLOCK_C"], compiled))
 
 
+def ptxas():
+    """Return the assembler that Triton takes for Hopper; before 3.5 there was one for all."""
+    return (get_ptxas(90) if signature(get_ptxas).parameters else get_ptxas()).path
+
+
 def assemble(ptx):
     """Return registers and spilled bytes of a kernel."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "kernel.ptx"
         source.write_text(ptx)
-        command = [triton.knobs.nvidia.ptxas.path, "-v", "--gpu-name=sm_90a", source, "-o", f"{source}.cubin"]
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+        command = [ptxas(), "-v", "--gpu-name=sm_90a", source, "-o", f"{source}.cubin"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"expected ptxas to assemble a kernel, got {done.stderr}")
+        said = done.stderr
     spills = sum(int(n) for n in re.findall(r"(\d+) bytes spill", said))
     return int(re.search(r"Used (\d+) registers", said)[1]), spills
 
