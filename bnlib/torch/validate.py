@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ParamSpec
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -85,7 +86,7 @@ def check_normalized_shape(
         raise TypeError(
             f"expected normalized_shape to be a sequence of integers, got {type(normalized_shape).__name__}"
         )
-    if not all(isinstance(n, int) for n in normalized_shape):
+    if not all(isinstance(n, (int, np.integer, torch.SymInt)) for n in normalized_shape):
         raise TypeError(f"expected normalized_shape to be a sequence of integers, got {normalized_shape!r}")
     shape = tuple(normalized_shape)
     if not shape:

@@ -391,3 +391,11 @@ def test_an_empty_batch_gives_parameters_the_gradient_zero(function):
     y.sum().backward()
     for p in (weight, bias):
         torch.testing.assert_close(p.grad, torch.zeros(4))
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "rms_norm"])
+def test_any_integer_may_be_a_length_of_the_normalized_shape_compiled_too(name):
+    x, norm = torch.randn(2, 5), getattr(bnlib.torch, name)
+    assert torch.equal(norm(x, (np.int64(5),)), norm(x, (5,)))
+    compiled = torch.compile(lambda x: norm(x, x.shape[1:]), fullgraph=True, dynamic=True, backend="eager")
+    torch.testing.assert_close(compiled(x), norm(x, (5,)))
