@@ -52,13 +52,17 @@ OUTCOMES = {0: "survived", 1: "killed", 3: "killed", 5: "no test", 33: "no test"
 """What mutmut's codes mean; any other is a mutant that ended its process or ran out of time."""
 
 
+def environment() -> dict[str, str]:
+    """Return the variables of a process that finds mutmut beside the packages of this environment."""
+    path = os.pathsep.join(filter(None, [str(HOME), os.environ.get("PYTHONPATH")]))
+    own = {"PYTHONPATH": path, "PARAMETERS_OF_EACH_TEST": str(PARAMETERS)}
+    return {"OMP_NUM_THREADS": "1", **os.environ, **own}
+
+
 def mutmut(*arguments: str) -> None:
-    """Run mutmut, with its packages beside those of this environment."""
-    path = os.pathsep.join([str(HOME), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    environment = {**os.environ, "PYTHONPATH": path, "PARAMETERS_OF_EACH_TEST": str(PARAMETERS)}
-    program = "from mutmut.__main__ import cli; cli()"
-    command = [sys.executable, "-c", program, *arguments]
-    subprocess.run(command, cwd=REPOSITORY, env={"OMP_NUM_THREADS": "1", **environment}, check=True)
+    """Run mutmut."""
+    command = [sys.executable, "-c", "from mutmut.__main__ import cli; cli()", *arguments]
+    subprocess.run(command, cwd=REPOSITORY, env=environment(), check=True)
 
 
 def install() -> None:
@@ -100,11 +104,10 @@ def difference(file: str, name: str) -> list[str]:
         "import sys; from mutmut.mutation.diff_apply import get_diff_for_mutant as diff;"
         "print(diff(sys.argv[2], path=sys.argv[1]))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(HOME)}
+    command = [sys.executable, "-c", program, file, name]
     done = subprocess.run(
-        [sys.executable, "-c", program, file, name],
-        cwd=REPOSITORY, env=environment, check=True, capture_output=True, text=True,
-    )  # fmt: skip
+        command, cwd=REPOSITORY, env=environment(), check=True, capture_output=True, text=True
+    )
     lines = [line for line in done.stdout.splitlines() if re.match(r"[+-](?![+-]{2} )", line)]
     return [line[0] + line[1:].strip() for line in lines]
 
@@ -211,15 +214,10 @@ def run_loaded(workers: int) -> None:
 
 def run_alone(name: str) -> int:
     """Run the tests of the exercises in a process of their own; return the status of pytest."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(HOME),
-        "PARAMETERS_OF_EACH_TEST": str(PARAMETERS),
-        "MUTANT_UNDER_TEST": name,
-        "OMP_NUM_THREADS": "1",
-    }
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *OF_WHAT_IS_LOADED]
-    done = subprocess.run(command, cwd=WORK, env=environment, capture_output=True)
+    done = subprocess.run(
+        command, cwd=WORK, env=environment() | {"MUTANT_UNDER_TEST": name}, capture_output=True
+    )
     return min(done.returncode, 1)  # an error while loading is noticed too
 
 
