@@ -184,32 +184,45 @@ def _dtype(pairs: Pairs, tolerance: float) -> Finding | None:
 
 
 def _factor(pairs: Pairs, tolerance: float) -> Finding | None:
+    pairs = [(got, expected) for got, expected in pairs if got.size]
     factors = []
     for got, expected in pairs:
         square = float((expected * expected).sum())
         factors.append(float((got * expected).sum()) / square if square else np.nan)
         if not close(got, factors[-1] * expected, tolerance):
             return None
-    if len(pairs) > 1 and np.ptp(factors) <= 1e-4 * max(map(abs, factors)):
-        factor = factors[0]
-        if abs(factor + 1) < 1e-4:
-            return Finding("constant factor", "has the wrong sign.")
-        if factor == 0:
-            return Finding("constant factor", "is zero everywhere.")
-        return Finding("constant factor", f"is {factor:.4g} times what is expected, in all cases.")
-    if all(got.size > 2 for got, _ in pairs):
+    alike = _alike(factors, pairs)
+    if alike is None:
+        return None
+    if not alike:
         shown = ", ".join(f"{factor:.4g}" for factor in factors)
         return Finding("constant factor", f"is off by a factor that changes from case to case: {shown}.")
-    return None
+    if abs(factors[0] + 1) < 1e-4:
+        return Finding("constant factor", "has the wrong sign.")
+    if factors[0] == 0:
+        return Finding("constant factor", "is zero everywhere.")
+    return Finding("constant factor", f"is {factors[0]:.4g} times what is expected{_in_all(pairs)}.")
 
 
 def _offset(pairs: Pairs, tolerance: float) -> Finding | None:
-    offsets = [float((got - expected).mean()) if got.size else 0.0 for got, expected in pairs]
+    pairs = [(got, expected) for got, expected in pairs if got.size]
+    offsets = [float((got - expected).mean()) for got, expected in pairs]
     if not all(close(a, b + c, tolerance) for (a, b), c in zip(pairs, offsets, strict=True)):
         return None
-    if len(pairs) > 1 and np.ptp(offsets) <= 1e-4 * max(map(abs, offsets)):
-        return Finding("constant offset", f"is what is expected plus {offsets[0]:.4g}, in all cases.")
-    if all(got.size > 2 for got, _ in pairs):
+    alike = _alike(offsets, pairs)
+    if alike is None:
+        return None
+    if not alike:
         shown = ", ".join(f"{offset:.4g}" for offset in offsets)
         return Finding("constant offset", f"is off by a constant that changes from case to case: {shown}.")
-    return None
+    return Finding("constant offset", f"is what is expected plus {offsets[0]:.4g}{_in_all(pairs)}.")
+
+
+def _alike(found: Sequence[float], pairs: Pairs) -> bool | None:
+    """Tell whether what was found in each case is the same in all; None if it can be chance."""
+    alike = bool(np.ptp(found) <= 1e-4 * max(map(abs, found)))
+    return alike if (alike and len(pairs) > 1) or all(got.size > 2 for got, _ in pairs) else None
+
+
+def _in_all(pairs: Pairs) -> str:
+    return ", in all cases" if len(pairs) > 1 else ""

@@ -189,13 +189,15 @@ def check_gradient(
 
     Raises:
         TypeError: ``x``, ``dy`` or the gradient is not a floating NumPy array.
-        ValueError: shapes differ; ``method`` is another word.
+        ValueError: shapes differ; there are no elements; ``method`` is another word.
     """
     check_array(x)
     if method not in NOISE:
         raise ValueError(f"expected method 'central' or 'complex', got {method!r}")
     x = x.astype(np.float64)
     y = f(x.copy())
+    if not (x.size and y.size):
+        raise ValueError(f"expected x and f(x) to have elements, got shapes {x.shape} and {y.shape}")
     upstream = "given" if dy is not None else f"standard normal, seed {seed}"
     if dy is None:
         # A stream of its own: x is often drawn from the same seed, and dy = x is parallel to the output.
@@ -204,7 +206,7 @@ def check_gradient(
     got = backward(dy.copy(), x.copy())
     check_like("the gradient", got, x)
     least = NOISE[method] / tolerance * _usual_size(dy, y, x)
-    scale = max(float(np.abs(want).max(initial=0)), least)
+    scale = max(float(np.abs(want).max()), least)
     error = np.abs(got - want) / (scale or 1.0)
     error[~np.isfinite(error)] = np.inf
     where = tuple(int(i) for i in np.unravel_index(error.argmax(), error.shape))
@@ -223,12 +225,12 @@ def check_gradient(
 
 def _spread(a: Floating) -> float:
     """Return the standard deviation of ``a``; if that is 0 its largest magnitude; if that is 0 too, 1."""
-    return float(a.std() or np.abs(a).max()) or 1.0 if a.size else 1.0
+    return float(a.std() or np.abs(a).max()) or 1.0
 
 
 def _usual_size(dy: Floating, y: Floating, x: Floating) -> float:
     """Return the size that the units alone suggest for the gradient: that of dy * y / x."""
-    root_mean_square = float(np.linalg.norm(dy)) / float(np.sqrt(max(1, dy.size)))
+    root_mean_square = float(np.linalg.norm(dy)) / float(np.sqrt(dy.size))
     return root_mean_square * _spread(y) / _spread(x)
 
 
@@ -239,8 +241,8 @@ def _warnings(dy: Floating, y: Floating, want: Floating, least: float) -> tuple[
     size = np.linalg.norm(dy_centered)
     if size <= 1e-6 * np.linalg.norm(dy):
         found.append("dy is constant: the sum of normalized outputs does not depend on x")
-    elif abs(np.sum(dy_centered * y_centered)) >= 0.999 * size * np.linalg.norm(y_centered):
+    elif abs(np.sum(dy_centered * y_centered)) > 0.999 * size * np.linalg.norm(y_centered):
         found.append("dy is parallel to the output: the sum of squares of normalized outputs is constant")
-    if np.abs(want).max(initial=0) <= least:
+    if np.abs(want).max() <= least:
         found.append("the numerical gradient is nearly zero: a gradient of zero would hardly be noticed")
     return tuple(found)

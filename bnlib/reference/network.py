@@ -191,11 +191,6 @@ ACTIVATIONS: dict[Activation, type[ReLU] | type[Sigmoid] | type[Tanh]] = {
 }
 
 
-def _by_name(layers: list[Parameters]) -> Parameters:
-    """Put the number of the layer before each name."""
-    return {f"{i}.{name}": p for i, layer in enumerate(layers) for name, p in layer.items()}
-
-
 class MLP:
     """A multilayer perceptron: Linear, BatchNorm if ``norm``, activation, ... and a last Linear.
 

@@ -3,6 +3,7 @@
 ``python tests/exercises/test_what_is_said.py`` writes the list anew.
 """
 
+import itertools
 import os
 import re
 import sys
@@ -123,6 +124,8 @@ def answers() -> Iterator[tuple[str, Any]]:
         "an axis more": lambda x: x[..., None],
         "flat": lambda x: x.ravel(),
         "shape of one": lambda x: x[:1],
+        "transposed and doubled": lambda x: 2 * x.T,
+        "one more": lambda x: x + 1,
     }
     for one, name in (
         (large, "large"),
@@ -131,6 +134,13 @@ def answers() -> Iterator[tuple[str, Any]]:
     ):
         for what, change in changes.items():
             yield f"{name}, {what}", judge(one, change)
+    constants = {"about ten": (9.9994, 9.9996), "about a hundred": (100.0, 100.005), "two": (1.0, 3.0)}
+    for what, (first, second) in constants.items():
+        for sizes in [(2, 2), (3, 2), (3, 3), (3, 0)]:
+            one = arrays(itself, *(np.arange(1.0, n + 1) for n in sizes))
+            count = itertools.count()
+            add = lambda x, c=count, both=(first, second): x + both[next(c) % 2]  # noqa: E731
+            yield f"{what} more, {sizes}", judge(one, add)
     later = arrays(itself, np.arange(60.0).reshape(6, 10) / 7, np.arange(70.0).reshape(7, 10) / 7)
     yield "the larger case", judge(later, lambda x: x + (len(x) > 6) * (x > 9))
     for error in (ValueError("It ends with a dot."), ValueError("word " * 100), ValueError(), SilentError()):
@@ -146,7 +156,7 @@ def answers() -> Iterator[tuple[str, Any]]:
 
 def displays() -> Iterator[tuple[str, Any]]:
     """Yield what is shown in other ways."""
-    for answer in of_checker.ANSWERS:
+    for answer in (*of_checker.ANSWERS, EXERCISES["2.1"].variant(("n - 1", "gamma ignored"))):
         yield "HTML", check("2.1", answer)._repr_html_()
     for _ in range(3):
         given = hint("1.1")
@@ -157,7 +167,7 @@ def displays() -> Iterator[tuple[str, Any]]:
     check("2.2", (0, 2, 3))
     store._notes["read"], store._notes["write"] = "One note.", "Two notes."
     yield "progress", f"{progress()!r}\n{progress()._repr_html_()}"
-    for id in ("2.10", "", None, "x" * 100):
+    for id in ("2.10", "2,1", "7", "", None, "x" * 100):
         yield f"{id!r}", check(id, solve)
 
 

@@ -295,7 +295,37 @@ def test_dy_that_is_nearly_constant_is_called_so_in_any_units(size):
     assert not any(w.startswith("dy is") for w in check_gradient(plain, backward, X, dy=dy).warnings)
 
 
+def test_a_dy_of_zeros_is_constant_and_its_errors_are_absolute():
+    report = check_gradient(plain, lambda dy, x: np.full_like(x, 0.5), X, dy=np.zeros_like(X))
+    assert report.max_relative_error == 0.5
+    assert [w.partition(":")[0] for w in report.warnings] == [
+        "dy is constant",
+        "the numerical gradient is nearly zero",
+    ]
+
+
+def test_a_constant_output_is_parallel_to_nothing():
+    report = check_gradient(lambda x: np.full(3, 2.0), zero, X)
+    assert [w.partition(":")[0] for w in report.warnings] == ["the numerical gradient is nearly zero"]
+
+
+@pytest.mark.parametrize(("x", "spread"), [([1.0, 7.0], 3.0), ([-4.0, -4.0], 4.0), ([0.0, 0.0], 1.0)])
+def test_the_step_is_a_share_of_the_spread_of_x(x, spread):
+    seen = []
+
+    def f(x):
+        seen.append(x)
+        return x**2
+
+    check_gradient(f, lambda dy, x: 2 * x * dy, np.array(x))
+    steps = {round(float(abs(at - x).max()) / 6e-6, 6) for at in seen}
+    assert steps == {0.0, spread}
+
+
 def test_refused():
+    for x, f in [(np.empty((0, 3)), np.square), (X, lambda x: x[:0])]:
+        with pytest.raises(ValueError, match=r"expected x and f\(x\) to have elements, got shapes"):
+            check_gradient(f, backward, x)
     with pytest.raises(ValueError, match="expected method 'central' or 'complex', got 'forward'"):
         check_gradient(plain, backward, X, method="forward")
     with pytest.raises(ValueError, match=r"expected the gradient of the shape of x, \(6, 3\), got \(3,\)"):
