@@ -70,7 +70,7 @@ def power_sums(x: Tensor, axes: Axes) -> tuple[Tensor, Tensor] | None:
     whole = len(rows) // ROWS_IN_TURN * ROWS_IN_TURN
     blocks = rows[:whole].split(ROWS_IN_TURN * max(1, COLUMNS // channels)) if whole else []
     groups = [(len(rows) - whole, [rows[whole:]]), (ROWS_IN_TURN, [b.view(ROWS_IN_TURN, -1) for b in blocks])]
-    total = square = torch.zeros((), dtype=torch.float64)
+    total = square = rows.new_zeros(channels, dtype=torch.float64)
     for m, parts in groups:
         if m and parts:
             found = [torch.ops.aten.batch_norm_update_stats(part, None, None, 0.0) for part in parts]

@@ -1,9 +1,12 @@
-"""PyTorch's kernel for the statistics, on a matrix read as a shorter and wider one, against float64."""
+"""PyTorch's own kernels against float64, and which inputs they are given."""
 
 import pytest
 import torch
 
 from bnlib.torch import native
+from bnlib.torch.arithmetic import Parameters, Statistics
+from bnlib.torch.blocks import backward_whole
+from bnlib.torch.functional import batch_norm
 
 ROWS, COLUMNS = native.ROWS_IN_TURN, native.COLUMNS
 SHAPES = {
@@ -53,3 +56,143 @@ def test_channels_last_are_columns():
 )
 def test_what_does_not_lie_as_columns_is_left_to_others(x, axes):
     assert native.power_sums(x, axes) is None
+
+
+# What is left to PyTorch, and what is not
+
+
+def statistics(x, axes, shift=None):
+    kept = x.double()
+    return Statistics(shift, kept.mean(axes, keepdim=True), kept.var(axes, correction=0, keepdim=True))
+
+
+X = torch.randn(6, 4, 3, 5, generator=torch.Generator().manual_seed(0))
+CHANNELS = (0, 2, 3)
+PLAIN = Parameters(torch.ones(1, 4, 1, 1), torch.zeros(1, 4, 1, 1))
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        X,
+        X.double(),
+        X.contiguous(memory_format=torch.channels_last),
+        X[:, :, 0, 0].clone(),
+        X[:, :, 0].clone(),
+    ],
+    ids=["float32", "float64", "channels last", "matrix", "three axes"],
+)
+def test_the_kernels_take_packed_batches(x):
+    axes = (0, *range(2, x.ndim))
+    given = Parameters(None, None)
+    assert native.suits(x, given, axes, statistics(x, axes))
+    assert native.suits_backward(x, given, axes, statistics(x, axes))
+
+
+@pytest.mark.parametrize(
+    ("x", "parameters", "axes", "shift"),
+    [
+        (X, PLAIN, CHANNELS, torch.zeros(1, 4, 1, 1)),
+        (X, PLAIN, (2, 3), None),
+        (X, PLAIN, (0,), None),
+        (X[::2, :, :, ::2], PLAIN, CHANNELS, None),
+        (X.half(), PLAIN, CHANNELS, None),
+        (X.to("meta"), Parameters(None, None), CHANNELS, None),
+        (X, Parameters(torch.ones(1, 4, 3, 5), None), CHANNELS, None),
+        (X, Parameters(None, torch.ones(6, 1, 1, 1)), CHANNELS, None),
+        (X, Parameters(PLAIN.weight.double(), None), CHANNELS, None),
+        (X, Parameters(None, PLAIN.bias.double()), CHANNELS, None),
+        (X[:, 0, 0, 0].clone(), Parameters(None, None), (0,), None),
+    ],
+    ids=[
+        "shifted", "instances", "batch only", "strided", "half", "another device",
+        "weight of positions", "bias of samples", "wide weight", "wide bias", "one axis",
+    ],
+)  # fmt: skip
+def test_the_kernels_are_not_given_what_they_would_get_wrong(x, parameters, axes, shift):
+    assert not native.suits(x, parameters, axes, statistics(x, axes, shift))
+    assert not native.suits_backward(x, parameters, axes, statistics(x, axes, shift))
+
+
+@pytest.mark.parametrize(
+    ("shape", "taken"),
+    [((native.MOST_ROWS, 1), True), ((native.MOST_ROWS + 1, 1), False), ((native.MOST_ROWS + 1, 1, 1), True)],
+)
+def test_the_gradient_of_long_columns_is_not_left_to_pytorch(shape, taken):
+    x = torch.zeros(shape)
+    axes = (0, *range(2, x.ndim))
+    assert native.suits_backward(x, Parameters(None, None), axes, statistics(x, axes)) == taken
+
+
+VALUES = torch.ones(3)
+
+
+@pytest.mark.parametrize(
+    ("mean", "var", "eps", "taken"),
+    [
+        (1.0, 1.0, 0.0, True),
+        (-1.0, 0.75, 0.25, True),
+        (1.0, 0.9, 0.0, False),
+        (-1.0, 0.9, 0.0, False),
+        (torch.tensor([0.0, 0.0, 2.0]), 1.0, 0.0, False),
+    ],
+)
+def test_evaluation_is_left_to_pytorch_where_no_mean_exceeds_its_standard_deviation(mean, var, eps, taken):
+    given = (mean * VALUES, var * VALUES)
+    assert native.suits_evaluation(torch.zeros(2, 3), *given, None, None, eps) is taken
+    assert native.suits_evaluation(torch.zeros(2, 3), *given, VALUES, VALUES, eps) is taken
+
+
+@pytest.mark.parametrize("wide", range(4))
+def test_evaluation_with_another_dtype_is_not_left_to_pytorch(wide):
+    given = [torch.zeros(3), VALUES, VALUES, VALUES]
+    assert native.suits_evaluation(torch.zeros(2, 3), *given, 0.0)
+    given[wide] = given[wide].double()
+    assert not native.suits_evaluation(torch.zeros(2, 3), *given, 0.0)
+
+
+def test_evaluation_on_another_device_is_not_left_to_pytorch():
+    given = [torch.zeros(3), VALUES, None, None]
+    assert not native.suits_evaluation(torch.zeros(2, 3, device="meta"), *given, 0.0)
+
+
+@pytest.mark.parametrize("weight", [None, torch.tensor([1.0, -2.0, 0.5, 3.0]).view(1, 4, 1, 1)])
+def test_the_kernel_of_the_gradient_against_the_formula(weight):
+    dy = torch.randn(X.shape, generator=torch.Generator().manual_seed(1))
+    found = statistics(X, CHANNELS)
+    dx, sums = native.backward(dy, X, weight, found, 1e-3)
+    gamma = None if weight is None else weight.double()
+    expected, expected_sums = backward_whole(
+        dy.double(), X.double(), gamma, found, CHANNELS, CHANNELS, 1e-3, True
+    )
+    torch.testing.assert_close(dx, expected.float(), atol=1e-6, rtol=1e-5)
+    for got, want in zip(sums, expected_sums, strict=True):
+        torch.testing.assert_close(got, want.float(), atol=1e-5, rtol=1e-5)
+
+
+def test_an_empty_batch_has_sums_of_zero():
+    for one in native.power_sums(torch.ones(0, 3), (0,)):
+        torch.testing.assert_close(one, torch.zeros(1, 3, dtype=torch.float64))
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Collect what is asked about evaluation."""
+    asked = []
+    monkeypatch.setattr(native, "suits_evaluation", lambda *given: asked.append(given))
+    return asked
+
+
+def test_evaluation_asks_about_its_own_arguments(asked):
+    x, mean, var = torch.randn(5, 3), torch.zeros(3), torch.ones(3)
+    weight, bias = torch.full((3,), 2.0), torch.full((3,), 3.0)
+    batch_norm(x, mean, var, weight, bias, False, 0.1, 0.5)
+    ((*tensors, eps),) = asked
+    assert all(a is b for a, b in zip(tensors, (x, mean, var, weight, bias), strict=True))
+    assert eps == 0.5
+
+
+def test_under_a_transform_evaluation_does_not_ask(asked):
+    x = torch.randn(4, 5, 3)
+    torch.func.vmap(lambda x: batch_norm(x, torch.zeros(3), torch.ones(3)))(x)
+    assert not asked
