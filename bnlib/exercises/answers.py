@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import reprlib
 from collections.abc import Callable, Iterable
 from numbers import Number
 
@@ -66,7 +65,7 @@ def _position(axis: object, ndim: int) -> int:
     if isinstance(axis, bool) or not isinstance(axis, int | np.integer):
         raise UnusableError("wrong type", f"Expected integers as axes, got {describe(axis)} among them.")
     if not -ndim <= axis < ndim:
-        text = f"An array with {ndim} axes has axes 0 to {ndim - 1}, got {reprlib.repr(int(axis))}."
+        text = f"An array with {ndim} axes has axes 0 to {ndim - 1}, got {describe(axis)}."
         raise UnusableError("no such axis", text)
     return int(axis) % ndim
 

@@ -19,18 +19,16 @@ def show_smallest_failure(exercise: Exercise, trials: Sequence[Trial]) -> str:
 
     Args:
         exercise: the cases, and what is expected.
-        trials: one trial a case.
+        trials: one trial a case, of which at least one is wrong.
 
     Returns:
-        Lines of text; empty if nothing usable was returned.
+        Lines of text.
     """
     failing = [
         (exercise.cases[index].size, index)
         for index, trial in enumerate(trials)
         if trial.arrays is not None and not is_right(exercise, index, trial)
     ]
-    if not failing:
-        return ""
     index = min(failing)[1]
     lines = ["The smallest case that fails:"]
     lines += [_assign(name, np.asarray(value)) for name, value in exercise.cases[index].inputs.items()]

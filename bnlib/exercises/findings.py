@@ -93,7 +93,7 @@ def about_values(exercise: Exercise, trials: Sequence[Trial]) -> Finding | None:
     got = [trial.arrays for trial in trials if trial.arrays is not None]
     expected = exercise.expected
     count = len(exercise.returns)
-    if count > 1 and (order := _order(got, expected, exercise.tolerance)) is not None:
+    if (order := _order(got, expected, exercise.tolerance)) is not None:
         names = ", ".join(exercise.returns[index] for index in order)
         text = f"The returned values are right, but swapped: they come as `{names}`."
         return Finding("swapped return values", text)
@@ -102,7 +102,8 @@ def about_values(exercise: Exercise, trials: Sequence[Trial]) -> Finding | None:
     name = exercise.returns[wrong[0]]
     subject = "The result" if count == 1 else f"`{name}`"
     others = [f"`{other}`" for k, other in enumerate(exercise.returns) if k not in wrong]
-    comfort = f"{' and '.join(others)} is right. " if len(others) == 1 else ""
+    verb = "is" if len(others) == 1 else "are"
+    comfort = f"{' and '.join(others)} {verb} right. " if others else ""
     looks: tuple[Callable[[Pairs, float], Finding | None], ...] = (
         _shape,
         _not_finite,
@@ -172,8 +173,9 @@ def _dtype(pairs: Pairs, tolerance: float) -> Finding | None:
     if any(dtype.kind == "c" for dtype in dtypes):
         return Finding("wrong dtype", "has complex values; expected real ones.")
     if all(dtype.kind in "iub" for dtype in dtypes):
-        rounded = all(a.dtype.kind != "b" and np.abs(a - b).max(initial=0) <= 1 for a, b in pairs)
-        text = "is rounded to whole numbers" if rounded else "holds whole numbers"
+        rounded = all(a.dtype.kind != "b" and (np.abs(a - b) <= 1).all() for a, b in pairs)
+        kind = "truth values" if pairs[0][0].dtype.kind == "b" else "whole numbers"
+        text = f"is rounded to {kind}" if rounded else f"holds {kind}"
         return Finding("wrong dtype", f"{text} (dtype {pairs[0][0].dtype}); expected floating point.")
     low = [dtype for dtype in dtypes if dtype.kind == "f" and dtype.itemsize < 8]
     if low and all(close(a.astype(float), b, 0.01) for a, b in pairs):

@@ -2,11 +2,12 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 
 from bnlib.exercises import EXERCISES, charts, check
-from bnlib.exercises.clinic import DIAGNOSES, WELL, accuracy, examine
+from bnlib.exercises.clinic import DIAGNOSES, WELL, accuracy, examine, folding, newest, treatment
 from bnlib.exercises.exercise import Fresh, case
 from bnlib.exercises.patients import PATIENTS, before_export, images, norms, patient, stripes
 
@@ -56,6 +57,36 @@ def test_examining_and_treating_change_no_patient():
     assert model.training
     torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
     assert patient("B").training
+
+
+@pytest.mark.parametrize("name", "BE")
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda model: accuracy(model, 8),
+        newest,
+        examine,
+        lambda model: treatment((DIAGNOSES[0], model)),
+        lambda model: folding((DIAGNOSES[0], model)),
+    ],
+)
+def test_no_instrument_changes_what_it_looks_at(look, name):
+    model = patient(name)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    look(model)
+    torch.testing.assert_close(model.state_dict(), before, rtol=0, atol=0)
+    assert {layer.training for layer in model.modules()} == {name == "B"}
+
+
+def test_a_small_dependence_on_company_is_seen():
+    model = patient("B")
+    with torch.no_grad():
+        model[-1].weight *= 1e-3
+        model[-1].bias *= 1e-3
+    found = treatment(("momentum reversed", model))
+    assert found.dtype == float
+    np.testing.assert_array_equal(found[[0, 2]], [2, 0])
+    np.testing.assert_array_equal(treatment(("momentum reversed", model.eval()))[[0, 2]], [2, 1])
 
 
 def test_the_table_has_a_column_for_each():

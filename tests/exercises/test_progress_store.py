@@ -61,6 +61,19 @@ def test_a_damaged_file_is_kept_aside(data_folder, content):
     assert stored(data_folder) == ["2.1"]
 
 
+def test_what_is_solved_outlives_a_damaged_file(data_folder):
+    check("2.1", answer)
+    (data_folder / "progress.json").write_bytes(b"{")
+    assert progress().solved == ("2.1",)
+    assert stored(data_folder) == ["2.1"]
+
+
+def test_a_file_that_cannot_be_read(data_folder):
+    (data_folder / "progress.json").mkdir(parents=True)
+    assert progress().solved == ()
+    assert progress().note == "The list of solved exercises cannot be read (IsADirectoryError)."
+
+
 def test_a_second_damaged_file_does_not_replace_the_first(data_folder):
     data_folder.mkdir()
     for content in (b"one", b"two"):

@@ -65,6 +65,37 @@ def itself(x):
     return y
 
 
+def triple(x):
+    """Return three values."""
+    a, b, c = x, 2 * x, 3 * x
+    return a, b, c
+
+
+def by_group(x, group):
+    """Return x."""
+    y = x
+    return y
+
+
+def mean(x):
+    """Return a number."""
+    y = x.mean()
+    return y
+
+
+plain = {"hints": ["", ""], "explanation": "", "mistakes": {}}
+three = exercise(
+    "0.9", "Three values", cases=[case(x=np.arange(6.0).reshape(2, 3) ** 2)], returns="abc", **plain
+)(triple)
+groups = exercise(
+    "0.9",
+    "Groups",
+    cases=[case("abcd"[k % 4], x=np.arange(k, k + 4.0), group=k % 4) for k in (0, 1, 2, 3, 7)],
+    **plain,
+)(by_group)
+number = exercise("0.9", "A number", cases=[case(x=np.arange(4.0)), case(x=np.arange(5.0))], **plain)(mean)
+
+
 def answers() -> Iterator[tuple[str, Any]]:
     """Yield what is asked and what comes back."""
     for answer, *_ in parameters(of_checker.test_generic_findings):
@@ -88,6 +119,7 @@ def answers() -> Iterator[tuple[str, Any]]:
         yield "2.2, no axes", check("2.2", answer)
     for answer in (-1, 4, 3, (-5,), (0, 4), (1, 2, 3), 1.5):
         yield f"2.2, {answer}", check("2.2", answer)
+    yield "2.2, an enormous axis", check("2.2", (0, 10**5000))
     for answer in (" GROWS ", "shrinks", "stays", "jumps", 3, ..., ""):
         yield f"a choice, {answer!r}", judge(of_checker.toy_choice, answer)
     yield "2.1, random", check("2.1", lambda x, *_: np.random.default_rng(len(x)).normal(size=x.shape))
@@ -100,6 +132,24 @@ def answers() -> Iterator[tuple[str, Any]]:
         yield f"2.4, times {factors}", check("2.4", pair)
     yield "2.4, transposed", check("2.4", lambda x, eps: tuple(a[None] for a in solve_pair(x, eps)))
     yield "2.4, swapped", check("2.4", lambda x, eps: solve_pair(x, eps)[::-1])
+    yield (
+        "2.4, one value off",
+        check("2.4", lambda x, eps: (solve_pair(x, eps)[0] ** 3, solve_pair(x, eps)[1])),
+    )
+    yield (
+        "2.4, the other off",
+        check("2.4", lambda x, eps: (solve_pair(x, eps)[0], solve_pair(x, eps)[1] ** 3)),
+    )
+    for k in range(3):
+        answer = lambda x, k=k: tuple(v + x**2 * (j == k) for j, v in enumerate(three.solution(x)))  # noqa: E731
+        yield f"one of three off, {k}", judge(three, answer)
+    yield "two of three off", judge(three, lambda x: (x, x**3, x - 7 * x**2))
+    for k in range(1, 16):
+        answer = lambda x, group, k=k: x + (k >> group & 1)  # noqa: E731
+        yield f"wrong in groups {k:04b}", judge(groups, answer)
+    yield "wrong in a part of a group", judge(groups, lambda x, group: x + (x[0] > 5))
+    yield "a number, NaN", judge(number, lambda x: np.nan)
+    yield "a number, infinity", judge(number, lambda x: np.float64(np.inf))
     yield "right in training", judge(of_checker.toy, lambda x, training: x - x.mean(axis=0))
     yield "right in evaluation", judge(of_checker.toy, lambda x, training: x)
     yield "right in all cases", judge(of_checker.toy, of_checker.toy.solution)
@@ -126,6 +176,10 @@ def answers() -> Iterator[tuple[str, Any]]:
         "shape of one": lambda x: x[:1],
         "transposed and doubled": lambda x: 2 * x.T,
         "one more": lambda x: x + 1,
+        "truth": lambda x: x > 3,
+        "whole numbers": lambda x: x.astype(int) + 1,
+        "other whole numbers": lambda x: x.astype(int) + 2,
+        "single and wrong": lambda x: x.astype(np.float32) ** 2,
     }
     for one, name in (
         (large, "large"),
@@ -134,6 +188,13 @@ def answers() -> Iterator[tuple[str, Any]]:
     ):
         for what, change in changes.items():
             yield f"{name}, {what}", judge(one, change)
+    for one, name in (
+        (arrays(itself, np.array([1.5, 7])), "one tiny case"),
+        (arrays(itself, np.empty(0), np.array([1.5, 2.5, 7])), "partly empty"),
+        (arrays(itself, np.zeros(3), np.array([1.5, 2.5, 7])), "partly zero"),
+    ):
+        for what in ("twice", "one more", "minus zero", "whole numbers"):
+            yield f"{name}, {what}", judge(one, changes[what])
     constants = {"about ten": (9.9994, 9.9996), "about a hundred": (100.0, 100.005), "two": (1.0, 3.0)}
     for what, (first, second) in constants.items():
         for sizes in [(2, 2), (3, 2), (3, 3), (3, 0)]:
@@ -181,6 +242,17 @@ def said() -> str:
     """Return all that is said, in paragraphs, with the names of what was found."""
     found = [f"== {asked}\n{names(answer)}{answer!s}" for asked, answer in [*answers(), *displays()]]
     return re.sub(r" at 0x[0-9a-f]+", "", "\n\n".join(found)) + "\n"
+
+
+def test_print_options_in_force_do_not_matter():
+    wrong = lambda x: np.array([np.nan, -np.inf, 0.25])  # noqa: E731
+    one = arrays(itself, np.array([1.0, -2.5, 1e-3]))
+    usual = str(judge(one, wrong))
+    assert "x = [ 1.    -2.5    0.001]\n" in usual
+    with np.printoptions(
+        legacy="1.13", floatmode="fixed", sign="+", nanstr="N", infstr="I", formatter={"float": "{:e}".format}
+    ):
+        assert str(judge(one, wrong)) == usual
 
 
 def test_the_checker_says_what_is_listed(monkeypatch):
