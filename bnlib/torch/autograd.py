@@ -257,12 +257,10 @@ class ScaleShiftRules:
         return dx, None, dscale, dterm
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
-        """Return the tangent of the output."""
+    def jvp(ctx: Any, x_t: Tensor, shift_t: Tensor, scale_t: Tensor, term_t: Tensor | None) -> Tensor:
+        """Return the tangent of the output; autograd makes zeros of tangents that are not given."""
         x, shift, scale, _ = ctx.saved_tensors
-        x_t, _, scale_t, term_t = tangents
-        y_t = torch.zeros_like(x, dtype=scale.dtype) if x_t is None else x_t * scale
-        y_t = y_t if scale_t is None else y_t + subtract(x, shift) * scale_t
+        y_t: Tensor = x_t * scale + subtract(x, shift) * scale_t
         return (y_t if term_t is None else y_t + term_t).to(x.dtype)
 
 

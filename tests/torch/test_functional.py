@@ -321,6 +321,36 @@ def test_empty_input_gives_empty_output_and_zero_gradients(shape):
     assert bnlib.torch.batch_norm(x, *running, w, b).shape == shape
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_tangent_of_evaluation_by_each_input(dtype, bias):
+    x, x_t = (random_like(torch.empty(6, 3), seed).to(dtype) for seed in (0, 1))
+    mean, var, weight, weight_t = (random_like(torch.empty(3), seed).abs() for seed in range(2, 6))
+    given = (x, weight, weight_t) if bias else (x, weight)
+
+    def evaluate(x, weight, bias=None):
+        return bnlib.torch.batch_norm(x, mean, var, weight, bias, eps=1e-3)
+
+    def expected(x_t=0.0, weight_t=0.0, bias_t=0.0):
+        x_hat = (x.double() - mean) / (var.double() + 1e-3).sqrt()
+        y_t = weight * x_t / (var.double() + 1e-3).sqrt() + weight_t * x_hat + bias_t
+        return y_t.expand(6, 3).to(dtype)
+
+    for k, tangent in enumerate((x_t, weight_t, weight_t)[: len(given)]):
+        alone = lambda t, k=k: evaluate(*given[:k], t, *given[k + 1 :])  # noqa: E731
+        _, found = torch.func.jvp(alone, (given[k],), (tangent,))
+        assert found.dtype == dtype
+        want = expected(**{("x_t", "weight_t", "bias_t")[k]: tangent.double()})
+        torch.testing.assert_close(found, want, rtol=1e-2 if dtype == torch.bfloat16 else 1e-5, atol=1e-5)
+
+
+def test_the_bias_of_half_precision_evaluation_learns_in_its_own_precision():
+    x, dy = (random_like(torch.empty(3000, 3), seed).bfloat16() for seed in (0, 1))
+    weight, bias = torch.ones(3, requires_grad=True), torch.zeros(3, requires_grad=True)
+    bnlib.torch.batch_norm(x, torch.zeros(3), torch.ones(3), weight, bias).backward(dy)
+    torch.testing.assert_close(bias.grad, dy.double().sum(0).float(), rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize("shape", [(0, 5), (3, 0)])
 def test_empty_input_of_the_other_norms(shape):
     x = torch.empty(shape)
