@@ -15,7 +15,7 @@ import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -44,6 +44,9 @@ SEVERAL_PROCESSES = "tests/torch/test_distributed.py"
 
 WHEN_LOADED = re.compile(r"bnlib\.exercises\.(answers|catalogue|exercise|inputs|clinic|patients)\.")
 """Functions that also run when the exercises are loaded, which is before mutmut chooses a mutant."""
+
+ONLY_WHEN_LOADED = re.compile(r"bnlib\.exercises\.(answers|catalogue|inputs)\.")
+"""Those of them that run at no other time."""
 
 OF_WHAT_IS_LOADED = [
     f"tests/exercises/test_{name}.py" for name in ("what_is_said", "checker", "malformed_answers", "clinic")
@@ -98,18 +101,39 @@ def metadata() -> Iterator[tuple[str, dict[str, int | None]]]:
         yield path.relative_to(WORK).with_suffix("").as_posix(), codes
 
 
-def difference(file: str, name: str) -> list[str]:
-    """Return the lines that a mutant takes away and those that it adds, as a diff marks them."""
+def change_codes(change: Callable[[str, int | None], int | None]) -> None:
+    """Replace the code of each mutant by what ``change`` makes of its name and its code."""
+    for path in (WORK / "bnlib").rglob("*.meta"):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        codes = found["exit_code_by_key"]
+        found["exit_code_by_key"] = {name: change(name, code) for name, code in codes.items()}
+        replace(path, json.dumps(found).encode())
+
+
+def differences(mutants: Sequence[tuple[str, str]]) -> list[list[str]]:
+    """Return the lines that each mutant takes away and those that it adds, as a diff marks them.
+
+    Args:
+        mutants: file and name of each.
+    """
     program = (
-        "import sys; from mutmut.mutation.diff_apply import get_diff_for_mutant as diff;"
-        "print(diff(sys.argv[2], path=sys.argv[1]))"
+        "import json, sys; from mutmut.mutation.diff_apply import get_diff_for_mutant as diff;"
+        "json.dump([diff(name, path=file) for file, name in json.load(sys.stdin)], sys.stdout)"
     )
-    command = [sys.executable, "-c", program, file, name]
     done = subprocess.run(
-        command, cwd=REPOSITORY, env=environment(), check=True, capture_output=True, text=True
+        [sys.executable, "-c", program],
+        input=json.dumps(mutants),
+        cwd=REPOSITORY,
+        env=environment(),
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
     )
-    lines = [line for line in done.stdout.splitlines() if re.match(r"[+-](?![+-]{2} )", line)]
-    return [line[0] + line[1:].strip() for line in lines]
+    marked = [
+        [line for line in diff.splitlines() if re.match(r"[+-](?![+-]{2} )", line)]
+        for diff in json.loads(done.stdout)
+    ]
+    return [[line[0] + line[1:].strip() for line in lines] for lines in marked]
 
 
 def reason(name: str, lines: Sequence[str], rules: Mapping[str, Mapping[str, str]]) -> str | None:
@@ -132,17 +156,19 @@ def reason(name: str, lines: Sequence[str], rules: Mapping[str, Mapping[str, str
 def record(rules: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """Return counts by module, the share of mutants that were noticed, and all others with the reason."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
-    others = []
+    left = []
     for file, codes in metadata():
         module = file.removesuffix(".py").replace("/", ".")
         for name, code in codes.items():
             outcome = OUTCOMES.get(code, "killed, by its end")
             counts[module][outcome] += 1
             if not outcome.startswith("killed"):
-                lines = difference(file, name)
-                others.append(
-                    {"name": name, "outcome": outcome, "change": lines, "reason": reason(name, lines, rules)}
-                )
+                left.append((file, name, outcome))
+    changes = differences([(file, name) for file, name, _ in left])
+    others = [
+        {"name": name, "outcome": outcome, "change": lines, "reason": reason(name, lines, rules)}
+        for (_, name, outcome), lines in zip(left, changes, strict=True)
+    ]
     total = sum(sum(count.values()) for count in counts.values())
     return {
         "date": datetime.now(timezone.utc).date().isoformat(),
@@ -181,15 +207,12 @@ def run(workers: int, again: bool) -> None:
     statistics = WORK / "mutmut-stats.json"
     if again:
         statistics.unlink(missing_ok=True)  # new tests of old names call other functions
-        for path in (WORK / "bnlib").rglob("*.meta"):
-            found = json.loads(path.read_text(encoding="utf-8"))
-            codes = found["exit_code_by_key"]
-            found["exit_code_by_key"] = {name: code if code == 1 else None for name, code in codes.items()}
-            replace(path, json.dumps(found).encode())
+        change_codes(lambda name, code: code if code == 1 else None)
     mutmut("run", "--max-children", str(workers), "bnlib.reference.sums.x_sum_product__mutmut_9")
     found = json.loads(statistics.read_text(encoding="utf-8"))
     attach(found, [name.partition("__mutmut_")[0] for _, codes in metadata() for name in codes])
     replace(statistics, json.dumps(found).encode())
+    change_codes(lambda name, code: 0 if code is None and ONLY_WHEN_LOADED.match(name) else code)
     mutmut("run", "--max-children", str(workers))
     run_loaded(workers)
 

@@ -26,7 +26,8 @@ def tried(tmp_path, monkeypatch):
     monkeypatch.setattr(mutants, "WORK", tmp_path)
     monkeypatch.setattr(mutants, "RECORD", tmp_path / "results" / "mutation.json")
     monkeypatch.setattr(mutants, "install", lambda: None)
-    monkeypatch.setattr(mutants, "difference", lambda file, name: ["-return 1", f"+return {name[-1]}"])
+    differences = lambda found: [["-return 1", f"+return {name[-1]}"] for _, name in found]  # noqa: E731
+    monkeypatch.setattr(mutants, "differences", differences)
     return tmp_path
 
 
