@@ -9,6 +9,7 @@ import torch
 from bnlib.exercises import EXERCISES, charts, check
 from bnlib.exercises.clinic import DIAGNOSES, WELL, accuracy, examine, folding, newest, treatment
 from bnlib.exercises.exercise import Fresh, case
+from bnlib.exercises.outputs import UnusableError
 from bnlib.exercises.patients import PATIENTS, before_export, images, norms, patient, stripes
 
 
@@ -78,6 +79,16 @@ def test_no_instrument_changes_what_it_looks_at(look, name):
     assert {layer.training for layer in model.modules()} == {name == "B"}
 
 
+def test_of_several_batch_norms_the_first_is_read():
+    model = patient("A")
+    first, second = norms(model)
+    first.momentum, first.num_batches_tracked[...] = 0.25, 7
+    second.momentum, second.num_batches_tracked[...] = 0.5, 8
+    readings = examine(model)
+    assert readings["weight of a new batch"] == "0.25"
+    assert readings["batches seen"] == "7"
+
+
 def test_a_small_dependence_on_company_is_seen():
     model = patient("B")
     with torch.no_grad():
@@ -130,6 +141,16 @@ def test_an_answer_of_another_kind_is_explained(answer, message):
 
 def test_a_stub_is_not_attempted():
     assert check("15.4", lambda model, images: (..., model)).outcome == "not attempted"
+
+
+def test_arrays_of_a_case_cannot_be_written_to():
+    one = case(x=np.zeros(3), n=2)
+    assert one.group == ""
+    assert not one.inputs["x"].flags.writeable
+
+
+def test_an_unusable_answer_is_an_exception_with_its_message():
+    assert str(UnusableError("name", "Message.")) == "Message."
 
 
 def test_a_fresh_input_is_made_for_each_call():

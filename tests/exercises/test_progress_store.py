@@ -24,6 +24,53 @@ def forget(monkeypatch):
     monkeypatch.setattr(store, "_notes", {})
 
 
+def test_the_file_in_full(data_folder):
+    check("2.1", answer)
+    text = (data_folder / "progress.json").read_text(encoding="utf-8")
+    assert text == '{\n "version": 1,\n "solved": [\n  "2.1"\n ]\n}\n'
+
+
+def test_what_is_known_is_not_written_again(data_folder, monkeypatch):
+    check("2.1", answer)
+    monkeypatch.setattr(store, "_write", lambda *_: pytest.fail("expected no second file"))
+    check("2.1", answer)
+    assert progress().note == ""
+
+
+def test_the_folders_above_are_made(tmp_path, monkeypatch):
+    monkeypatch.setenv("BNLIB_DATA", str(tmp_path / "a" / "b"))
+    check("2.1", answer)
+    assert stored(tmp_path / "a" / "b") == ["2.1"]
+
+
+def test_what_another_notebook_has_mended_meanwhile_is_read(data_folder, monkeypatch):
+    check("2.1", answer)
+    (data_folder / "progress.json").write_bytes(b"{")
+    read, seen = store._read, []
+
+    def mended(path):
+        seen.append(path)
+        if len(seen) == 2:
+            store._write(path, {"1.1"})
+        return read(path)
+
+    monkeypatch.setattr(store, "_read", mended)
+    assert progress().solved == ("1.1", "2.1")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[" * 100_000, "expected a list, got lists"),
+        (b"{}", "expected an object with a list of texts, 'solved'"),
+    ],
+)
+def test_the_error_of_a_damaged_file(tmp_path, content, message):
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(ValueError, match=f"^{message}"):
+        store._read(tmp_path / "file")
+
+
 def test_a_correct_answer_is_kept(data_folder, monkeypatch):
     check("2.1", answer)
     check("2.2", (0, 2, 3))
@@ -71,7 +118,8 @@ def test_what_is_solved_outlives_a_damaged_file(data_folder):
 def test_a_file_that_cannot_be_read(data_folder):
     (data_folder / "progress.json").mkdir(parents=True)
     assert progress().solved == ()
-    assert progress().note == "The list of solved exercises cannot be read (IsADirectoryError)."
+    name = "PermissionError" if sys.platform == "win32" else "IsADirectoryError"
+    assert progress().note == f"The list of solved exercises cannot be read ({name})."
 
 
 def test_a_second_damaged_file_does_not_replace_the_first(data_folder):
@@ -141,9 +189,11 @@ def test_missing_packages_are_not_fatal(monkeypatch, missing, tmp_path):
 
 def test_the_folder_of_the_operating_system(monkeypatch, tmp_path):
     monkeypatch.delenv("BNLIB_DATA")
-    monkeypatch.setattr("platformdirs.user_data_path", lambda name, appauthor: tmp_path / name)
+    monkeypatch.setattr(
+        "platformdirs.user_data_path", lambda name, appauthor: tmp_path / f"{name} {appauthor}"
+    )
     check("2.1", answer)
-    assert stored(tmp_path / "bnlib") == ["2.1"]
+    assert stored(tmp_path / "bnlib False") == ["2.1"]
 
 
 def test_notebooks_at_once_lose_nothing(data_folder):

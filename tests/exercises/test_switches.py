@@ -75,3 +75,7 @@ def test_combinations_come_fewest_first():
 def test_wrong_values_do_not_combine():
     toy = make(a=Mistake("A.", "", gives=3), b=Mistake("B.", "", gives=4))
     assert toy.combinations == (("a",), ("b",))
+
+
+def test_the_first_arrow_separates():
+    assert spans("return 1", ['1 => " => "']) == ((7, 8, '" => "'),)

@@ -3,6 +3,7 @@
 ``python tests/exercises/test_what_is_said.py`` writes the list anew.
 """
 
+import functools
 import itertools
 import os
 import re
@@ -40,6 +41,10 @@ class SilentError(Exception):
 
     def __str__(self):
         raise RuntimeError("nothing to say")
+
+
+class SilentTypeError(SilentError, TypeError):
+    """The same as a TypeError."""
 
 
 def raises(error: BaseException) -> Any:
@@ -204,8 +209,19 @@ def answers() -> Iterator[tuple[str, Any]]:
             yield f"{what} more, {sizes}", judge(one, add)
     later = arrays(itself, np.arange(60.0).reshape(6, 10) / 7, np.arange(70.0).reshape(7, 10) / 7)
     yield "the larger case", judge(later, lambda x: x + (len(x) > 6) * (x > 9))
-    for error in (ValueError("It ends with a dot."), ValueError("word " * 100), ValueError(), SilentError()):
+    for error in (
+        ValueError("It ends with a dot."),
+        ValueError("matrix X"),
+        ValueError("word " * 100),
+        ValueError(),
+        SilentError(),
+        SilentTypeError(),
+    ):
         yield "2.1, an error", check("2.1", raises(error))
+    names: dict[str, Any] = {}
+    exec("def of_no_file(x, gamma, beta, eps):\n    return x / []", names)
+    yield "2.1, an error in no file", check("2.1", names["of_no_file"])
+    yield "2.1, nothing from what has no code", check("2.1", functools.partial(lambda *all: None))
     yield "2.1, an error of a library", check("2.1", lambda *all: np.linalg.inv(all[0]))
     yield "13.1, an error without arrays", check("13.1", lambda m: 1 / 0)
     yield "2.1, a function of a library", check("2.1", max)
