@@ -1,8 +1,10 @@
 import os
 from collections import defaultdict
 from multiprocessing import forkserver
+from threading import RLock
 
 from hypothesis import settings
+from tqdm import tqdm
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=60)
 settings.load_profile("repeatable")
@@ -13,9 +15,13 @@ MOST = int(os.environ.get("PARAMETERS_OF_EACH_TEST", "0"))
 
 
 def forget_processes():
-    """Start other processes anew, which know of the mutant, unlike those from before a fork."""
+    """Start other processes anew, which know of the mutant, unlike those from before a fork.
+
+    A lock that all forks share stays locked for ever if one of them is ended while it holds it.
+    """
     from bnlib.lab import processes
 
+    tqdm.set_lock(RLock())
     processes.waiting.cache_clear()
     forkserver._forkserver.__init__()
 
