@@ -131,7 +131,7 @@ def instance_norm(
         return empty_output(input, gamma, beta)
     y, statistics = normalize_over(input, gamma, beta, axes, eps)
     if running_mean is not None and running_var is not None:
-        mean, var = (t.mean(0, keepdim=True) for t in (statistics.mean(), statistics.var))
+        mean, var = (t.mean(0) for t in (statistics.mean(), statistics.var))
         update_running(running_mean, running_var, Statistics(None, mean, var), count(input, axes), momentum)
     return y
 

@@ -1,0 +1,199 @@
+"""Normalization over a group of processes, on a group that this process is alone in: it is batch norm."""
+
+import pytest
+import torch
+import torch.distributed as dist
+from tensors import random_like
+
+from bnlib.torch import batch_norm, collective
+from bnlib.torch.arithmetic import Sums
+
+
+@pytest.fixture
+def group():
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield dist.group.WORLD
+    dist.destroy_process_group()
+
+
+def by_channel(p, x):
+    return None if p is None else p.view(1, -1, *[1] * (x.ndim - 2))
+
+
+def made(shape, dtype=torch.float64, mean=3.0):
+    """Return x, weight and bias as leaves, running statistics, and dy."""
+    x = (random_like(torch.empty(shape, dtype=torch.float64)) * 2 + mean).to(dtype)
+    weight, bias, *running = (
+        random_like(torch.empty(shape[1], dtype=torch.float64), k).abs().to(dtype) + 0.5 for k in range(1, 5)
+    )
+    leaves = [t.requires_grad_() for t in (x, weight, bias)]
+    return leaves, running, random_like(torch.empty(shape, dtype=torch.float64), 5).to(dtype)
+
+
+def both(group, shape, use=(True, True), momentum=0.3, eps=0.1, **kwargs):
+    """Return outputs, gradients and running statistics of the group of one and of batch norm."""
+    found = []
+    for together in (True, False):
+        (x, *parameters), running, dy = made(shape, **kwargs)
+        weight, bias = (p if used else None for p, used in zip(parameters, use, strict=True))
+        if together:
+            y = collective.normalize_together(
+                x, *running, by_channel(weight, x), by_channel(bias, x), momentum, eps, group
+            )
+        else:
+            y = batch_norm(x, *running, weight, bias, True, momentum, eps)
+        y.backward(dy)
+        found.append([y.detach(), x.grad, *(p.grad for p in parameters), *running])
+    return found
+
+
+def close(found, rtol=1e-12, atol=1e-12):
+    for got, want in zip(*found, strict=True):
+        if want is None:
+            assert got is None
+        else:
+            torch.testing.assert_close(got, want, rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (9, 1), (7, 4, 5), (3, 2, 2, 4)], ids=str)
+def test_values_gradients_and_running_statistics(group, shape):
+    close(both(group, shape))
+
+
+@pytest.mark.parametrize("use", [(False, False), (True, False), (False, True)])
+def test_parameters_may_be_missing(group, use):
+    close(both(group, (7, 4, 5), use))
+
+
+def test_the_momentum_may_be_a_tensor(group):
+    close(both(group, (7, 4), momentum=torch.tensor(0.25)))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "mean", "tolerance"),
+    [(torch.float32, 1e6, 1e-6), (torch.float16, 30.0, 2e-3), (torch.bfloat16, 0.0, 1e-2)],
+)
+def test_other_dtypes(group, dtype, mean, tolerance):
+    found = both(group, (50, 4), dtype=dtype, mean=mean)
+    assert found[0][0].dtype == dtype
+    close(found, tolerance, tolerance)
+
+
+def test_running_statistics_may_be_missing(group):
+    (x, *_), _, _ = made((7, 4))
+    y = collective.normalize_together(x, None, None, None, None, 0.1, 1e-5, group)
+    torch.testing.assert_close(y, batch_norm(x, None, None, training=True))
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (0, 3, 4), (2, 3, 0), (5, 0)], ids=str)
+def test_without_a_value(group, shape):
+    (x, weight, bias), running, _ = made(shape)
+    before = [r.clone() for r in running]
+    y = collective.normalize_together(
+        x, *running, by_channel(weight, x), by_channel(bias, x), 0.1, 1e-5, group
+    )
+    assert y.shape == shape
+    torch.testing.assert_close(running, before)
+    y.sum().backward()
+    assert all(not t.grad.any() for t in (x, weight, bias))
+
+
+def test_one_value(group):
+    with pytest.raises(
+        ValueError, match=r"^expected more than 1 value per channel in all processes together, got 1$"
+    ):
+        collective.normalize_together(torch.ones(1, 3), None, None, None, None, 0.1, 1e-5, group)
+
+
+def test_the_moments(group):
+    x = random_like(torch.empty(6, 3, 2))
+    moments = collective.gathered_moments(x, (0, 2), group)
+    assert moments.count == 12
+    torch.testing.assert_close(torch.as_tensor(moments.mean), x.double().mean((0, 2)))
+    square = x.double().var((0, 2), correction=0) * 12
+    torch.testing.assert_close(torch.as_tensor(moments[2]), square)
+
+
+@pytest.mark.parametrize("needs", range(3))
+def test_gradients_that_are_not_asked_for(group, needs):
+    leaves, _, dy = made((6, 3))
+    for k, t in enumerate(leaves):
+        t.requires_grad_(k == needs)
+    x, weight, bias = leaves
+    seen = []
+    collective.normalize_together(
+        x, None, None, by_channel(weight, x), by_channel(bias, x), 0.1, 1e-5, group
+    ).backward(dy)
+    seen = [t.grad is not None for t in leaves]
+    assert seen == [k == needs for k in range(3)]
+
+
+def test_a_second_derivative_is_refused(group):
+    (x, *_), _, dy = made((6, 3))
+    y = collective.normalize_together(x, None, None, None, None, 0.1, 1e-5, group)
+    (dx,) = torch.autograd.grad(y, x, dy, create_graph=True)
+    with pytest.raises(
+        RuntimeError, match=r"^expected first derivatives of SyncBatchNorm over several processes"
+    ):
+        dx.sum().backward()
+
+
+# Who talks about what
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """Collect what is communicated in which group."""
+    said, communicate = [], collective.communicate
+
+    def spy(run, what, group):
+        said.append((what, group))
+        communicate(run, what, group)
+
+    monkeypatch.setattr(collective, "communicate", spy)
+    return said
+
+
+def test_each_collective_says_what_it_is_about(group, said):
+    collective.gathered_moments(torch.ones(4, 3), (0,), group)
+    sums = collective.summed(Sums(torch.ones(1, 3), 2 * torch.ones(1, 3)), group)
+    torch.testing.assert_close(tuple(sums), (torch.ones(1, 3), 2 * torch.ones(1, 3)))
+    assert said == [("moments", group), ("sums of gradients", group)]
+
+
+def test_what_a_collective_says_when_it_fails(monkeypatch):
+    monkeypatch.setattr(dist, "get_world_size", {"the group": 3}.get)
+    monkeypatch.setattr(dist, "get_rank", lambda: 2)
+
+    def fail():
+        raise RuntimeError("Connection closed by peer")
+
+    with pytest.raises(RuntimeError) as caught:
+        collective.communicate(fail, "moments", "the group")
+    assert str(caught.value) == (
+        "expected all 3 processes of the group to exchange moments in SyncBatchNorm, got on rank 2: "
+        "Connection closed by peer. A process that does not arrive is waited for until the time-out of the "
+        "group, which init_process_group and new_group set"
+    )
+
+
+def test_the_group_of_several(group, monkeypatch):
+    assert collective.group_of_several(None) is None
+    assert collective.group_of_several(group) is None
+    sizes = {group: 2, "mine": 5, "theirs": -1, "alone": 1}
+    monkeypatch.setattr(dist, "get_world_size", sizes.get)
+    assert collective.group_of_several(None) is group
+    assert collective.group_of_several("mine") == "mine"
+    assert collective.group_of_several("alone") is None
+    with pytest.raises(
+        RuntimeError,
+        match=r"^expected a process_group that this process is in, got one without rank 0$",
+    ):
+        collective.group_of_several("theirs")
+
+
+def test_without_torch_distributed_there_is_no_group(monkeypatch):
+    assert collective.group_of_several("any") is None
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "is_available", lambda: False)
+    assert collective.group_of_several("any") is None
