@@ -1,11 +1,15 @@
 """Normalization over a group of processes, on a group that this process is alone in: it is batch norm."""
 
+import copy
+from threading import Lock
+
 import pytest
 import torch
 import torch.distributed as dist
 from tensors import random_like
+from torch import nn
 
-from bnlib.torch import batch_norm, collective
+from bnlib.torch import SyncBatchNorm, batch_norm, collective, distributed, sync_batch_norm
 from bnlib.torch.arithmetic import Sums
 
 
@@ -197,3 +201,70 @@ def test_without_torch_distributed_there_is_no_group(monkeypatch):
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     monkeypatch.setattr(dist, "is_available", lambda: False)
     assert collective.group_of_several("any") is None
+
+
+# The function and the layer
+
+
+@pytest.fixture
+def asked(group, monkeypatch):
+    """Take a group of one for one of several; collect the groups that were asked about."""
+    asked = []
+
+    def ask(process_group):
+        asked.append(process_group)
+        return group
+
+    monkeypatch.setattr(distributed, "group_of_several", ask)
+    return asked
+
+
+@pytest.mark.parametrize("layer", [False, True])
+def test_training_is_batch_norm_over_the_group(asked, layer):
+    (x, weight, bias), running, dy = made((6, 3, 2))
+    (x2, weight2, bias2), running2, _ = made((6, 3, 2))
+    if layer:
+        sync = SyncBatchNorm(3, 0.1, 0.3, process_group="mine", dtype=torch.float64)
+        sync.load_state_dict(
+            dict(zip(sync.state_dict(), [weight, bias, *running, torch.tensor(0)], strict=True))
+        )
+        y = sync(x)
+        running = [sync.running_mean, sync.running_var]
+        weight, bias = sync.weight, sync.bias
+    else:
+        y = sync_batch_norm(x, *running, weight, bias, True, 0.3, 0.1, "mine")
+    want = batch_norm(x2, *running2, weight2, bias2, True, 0.3, 0.1)
+    y.backward(dy)
+    want.backward(dy)
+    close(
+        [[y, x.grad, weight.grad, bias.grad, *running], [want, x2.grad, weight2.grad, bias2.grad, *running2]]
+    )
+    assert asked == ["mine"]
+
+
+def test_in_training_one_value_is_one_of_all_processes(asked):
+    with pytest.raises(ValueError, match=r"in all processes together, got 1$"):
+        sync_batch_norm(torch.ones(1, 3), None, None, training=True)
+
+
+def test_evaluation_asks_for_no_group(asked):
+    (x, weight, bias), running, _ = made((6, 3, 2))
+    y = sync_batch_norm(x, *running, weight, bias, False, 0.3, 0.1, "mine")
+    torch.testing.assert_close(y, batch_norm(x, *running, weight, bias, False, 0.3, 0.1))
+    for kwargs in ({}, {"track_running_stats": False}):
+        layer = SyncBatchNorm(3, process_group="mine", dtype=torch.float64, **kwargs).eval()
+        torch.testing.assert_close(
+            layer(x), batch_norm(x, layer.running_mean, layer.running_var, training=bool(kwargs))
+        )
+    assert not asked
+
+
+def test_a_copy_shares_what_its_original_shares():
+    group = Lock()  # which cannot be copied
+    layer, other = SyncBatchNorm(3, process_group=group), SyncBatchNorm(3, process_group=group)
+    other.weight = layer.weight
+    again = copy.deepcopy(nn.Sequential(layer, other, layer))
+    assert again[0] is again[2]
+    assert again[0].weight is again[1].weight
+    assert again[0].weight is not layer.weight
+    assert again[0].process_group is again[1].process_group is group
