@@ -236,6 +236,20 @@ def test_instance_norm_with_running_statistics_is_that_of_pytorch(x):
 # Layouts, dtypes, awkward values
 
 
+def test_instance_norm_by_running_statistics_takes_matrices():
+    x, mean, var = (
+        random_like(torch.empty(5, 3)),
+        torch.tensor([0.0, 1.0, 3.0]),
+        torch.tensor([1.0, 2.0, 0.5]),
+    )
+    y = bnlib.torch.instance_norm(x, mean, var, use_input_stats=False)
+    close(y, bnlib.torch.batch_norm(x, mean, var))
+    with pytest.raises(ValueError, match=r"expected at least 2 axes, \(N, C, L, ...\), got 1"):
+        bnlib.torch.instance_norm(x[0], mean, var, use_input_stats=False)
+    with pytest.raises(ValueError, match=r"expected at least 3 axes, \(N, C, L, ...\), got 2"):
+        bnlib.torch.instance_norm(x, mean, var)
+
+
 @pytest.mark.parametrize("name", NORMS)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_layout_of_a_dense_input_is_kept(name, layout):
@@ -414,6 +428,8 @@ def test_autocast_gives_the_dtypes_and_values_of_pytorch(name, dtype):
     ids=["batch", "evaluation", "instance", "group", "layer", "ghost"],
 )
 def test_an_empty_batch_gives_parameters_the_gradient_zero(function):
+    half = function(torch.zeros(0, 4, 4, dtype=torch.bfloat16), torch.ones(4), torch.ones(4))
+    assert half.dtype == torch.bfloat16
     x = torch.zeros(0, 4, 4, requires_grad=True)
     weight, bias = torch.ones(4, requires_grad=True), torch.ones(4, requires_grad=True)
     y = function(x, weight, bias)

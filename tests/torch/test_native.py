@@ -35,6 +35,15 @@ def test_sums_of_columns_are_those_of_float64(shape, dtype):
     torch.testing.assert_close(square, expected_square, atol=0, rtol=tolerance)
 
 
+def test_sums_of_many_blocks_are_exact_where_float32_would_round():
+    value = 1 + 2**-23
+    for x in (torch.full((3 * ROWS, COLUMNS), value), torch.full((5 * ROWS, 7), value)):
+        total, square = native.power_sums(x, (0,))
+        torch.testing.assert_close(total, torch.full_like(total, len(x) * value), rtol=0, atol=0)
+        rounded = float(torch.tensor(value) ** 2)
+        torch.testing.assert_close(square, torch.full_like(square, len(x) * rounded), rtol=0, atol=0)
+
+
 def test_channels_last_are_columns():
     x = torch.randn(5, 3, 17, 13, generator=torch.Generator().manual_seed(0))
     x = x.contiguous(memory_format=torch.channels_last)
