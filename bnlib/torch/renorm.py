@@ -183,14 +183,14 @@ class BatchRenorm(AnyRank):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, True, device=device, dtype=dtype)
+        super().__init__(num_features, eps, momentum, affine, device=device, dtype=dtype)
         self.schedule = RenormSchedule() if schedule is None else schedule
 
     def normalize(self, input: Tensor, **arguments: Any) -> Tensor:
-        """Normalize ``input`` by ``batch_renorm``; by the batch alone while nothing is tracked."""
-        if arguments["running_mean"] is None:
+        """Normalize ``input`` by ``batch_renorm``; in evaluation and where nothing is tracked, plainly."""
+        if arguments["running_mean"] is None or not arguments["training"]:
             return batch_norm(input, **arguments)
-        r_max, d_max = self.bounds() if arguments["training"] else (1.0, 0.0)
+        r_max, d_max = self.bounds()
         return batch_renorm(input, **arguments, r_max=r_max, d_max=d_max)
 
     def bounds(self) -> tuple[float | Tensor, float | Tensor]:

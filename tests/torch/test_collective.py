@@ -9,7 +9,14 @@ import torch.distributed as dist
 from tensors import random_like
 from torch import nn
 
-from bnlib.torch import SyncBatchNorm, batch_norm, collective, distributed, sync_batch_norm
+from bnlib.torch import (
+    SyncBatchNorm,
+    batch_norm,
+    collective,
+    convert_sync_batchnorm,
+    distributed,
+    sync_batch_norm,
+)
 from bnlib.torch.arithmetic import Sums
 
 
@@ -132,14 +139,29 @@ def test_gradients_that_are_not_asked_for(group, needs):
     assert seen == [k == needs for k in range(3)]
 
 
-def test_a_second_derivative_is_refused(group):
-    (x, *_), _, dy = made((6, 3))
-    y = collective.normalize_together(x, None, None, None, None, 0.1, 1e-5, group)
-    (dx,) = torch.autograd.grad(y, x, dy, create_graph=True)
+@pytest.mark.parametrize("of", range(3))
+@pytest.mark.parametrize("by", range(3))
+def test_a_second_derivative_is_refused(group, of, by):
+    (x, weight, bias), _, dy = made((6, 3))
+    dy.requires_grad_()
+    y = collective.normalize_together(
+        x, None, None, by_channel(weight, x), by_channel(bias, x), 0.1, 1e-5, group
+    )
+    first = torch.autograd.grad(y, (x, weight, bias), dy, create_graph=True)
+    usual = torch.autograd.grad(batch_norm(x, None, None, weight, bias, True), (x, weight, bias), dy)
+    torch.testing.assert_close(first, usual)
     with pytest.raises(
         RuntimeError, match=r"^expected first derivatives of SyncBatchNorm over several processes"
     ):
-        dx.sum().backward()
+        torch.autograd.grad(first[of].sum(), (x, weight, dy)[by])
+
+
+def test_the_bias_of_half_precision_learns_in_its_own_precision(group):
+    x, dy = (random_like(torch.empty(3000, 3), seed).bfloat16() for seed in (0, 1))
+    bias = torch.zeros(1, 3, requires_grad=True)
+    y = collective.normalize_together(x, None, None, None, bias, 0.1, 1e-5, group)
+    y.backward(dy)
+    torch.testing.assert_close(bias.grad[0], dy.double().sum(0).float(), rtol=1e-5, atol=1e-4)
 
 
 # Who talks about what
@@ -245,6 +267,17 @@ def test_training_is_batch_norm_over_the_group(asked, layer):
 def test_in_training_one_value_is_one_of_all_processes(asked):
     with pytest.raises(ValueError, match=r"in all processes together, got 1$"):
         sync_batch_norm(torch.ones(1, 3), None, None, training=True)
+
+
+def test_one_running_statistic_is_refused(asked):
+    with pytest.raises(ValueError, match="expected both running_mean and running_var or neither"):
+        sync_batch_norm(torch.ones(4, 3), torch.zeros(3), None, training=True)
+
+
+def test_the_warning_points_to_the_caller():
+    with pytest.warns(RuntimeWarning, match="expected batch norms that can share") as caught:
+        convert_sync_batchnorm(nn.LazyBatchNorm1d())
+    assert caught[0].filename == __file__
 
 
 def test_evaluation_asks_for_no_group(asked):

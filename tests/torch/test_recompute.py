@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -332,11 +334,30 @@ def test_an_interruption_while_writing_leaves_everything_as_it_was(monkeypatch):
         assert_same(snapshot(model), before)
 
 
+def test_what_is_not_finite_is_named_with_its_first_value():
+    model = nn.Sequential()
+    model.XnormX = nn.BatchNorm1d(3)
+    batch = torch.zeros(4, 3)
+    batch[0, 1], batch[0, 2] = float("inf"), float("nan")
+    with pytest.raises(ValueError, match=r"^expected a XnormX.running_mean that is finite in .*, got inf$"):
+        quietly(model, [batch])
+
+
+def test_all_lazy_layers_are_named():
+    model = nn.Sequential(nn.LazyBatchNorm1d(), nn.LazyBatchNorm1d())
+    with pytest.raises(ValueError, match=r"got lazy ones: 0, 1$"):
+        quietly(model, data(5))
+
+
 def test_progress_is_shown_on_stderr_alone(capsys):
     recompute_statistics(net(), iter(data(5, 6)), total=2)
     out, err = capsys.readouterr()
     assert out == ""
     assert "2/2" in err
+    lines = err.rstrip().split("\r")
+    assert lines[-1].startswith("statistics: 100%")
+    assert re.search(r"[0-9]batch/s\]$", lines[-1])
+    assert max(map(len, lines)) == 79
     quietly(net(), data(5, 6))
     assert capsys.readouterr() == ("", "")
 

@@ -212,3 +212,19 @@ X, ONES = torch.randn(6, 3), torch.ones(3)
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_momentum_of_less_precision_updates_in_that_of_the_statistics():
+    momentum = torch.tensor(0.3)
+    x = random_like(torch.empty(12, 3, dtype=torch.float64))
+    mean, var = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+    bnlib.torch.ghost_batch_norm(x, 2, mean, var, training=True, momentum=momentum)
+    expected = torch.zeros(3, dtype=torch.float64)
+    for part in x.split(2):
+        expected += float(momentum) * (part.mean(0) - expected)
+    torch.testing.assert_close(mean, expected, rtol=1e-13, atol=1e-13)
+
+
+def test_one_axis_is_too_few():
+    with pytest.raises(IndexError, match="expected at least 2 axes"):
+        bnlib.torch.ghost_batch_norm(torch.ones(4), 2, None, None, training=True)

@@ -1,0 +1,83 @@
+"""What torch.compile and torch.func are given, called without them."""
+
+import pytest
+import torch
+from tensors import random_like
+
+from bnlib.torch import autograd, blocks
+from bnlib.torch.arithmetic import Parameters, Statistics
+
+AXES = (0, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("center", [True, False])
+def test_shifted_statistics(dtype, center):
+    x = (random_like(torch.empty(6, 3, 4)) + 50).to(dtype)
+    z, statistics = autograd.shifted_statistics(x, AXES, center)
+    wide = torch.promote_types(dtype, torch.float32)
+    assert z.dtype == wide
+    exact = x.double()
+    if not center:
+        assert statistics.shift is None
+        torch.testing.assert_close(z, x.to(wide))
+        torch.testing.assert_close(statistics.var, exact.square().mean(AXES, keepdim=True))
+        return
+    assert statistics.shift.dtype == wide
+    torch.testing.assert_close(statistics.shift, exact.mean(AXES, keepdim=True).to(wide))
+    torch.testing.assert_close(z, x.to(wide) - statistics.shift)
+    torch.testing.assert_close(statistics.mean(), exact.mean(AXES, keepdim=True))
+    torch.testing.assert_close(statistics.var, exact.var(AXES, correction=0, keepdim=True), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("term", [True, False])
+def test_scale_and_shift_while_compiling(dtype, term, monkeypatch):
+    x = random_like(torch.empty(6, 3, 4)).to(dtype)
+    wide = torch.promote_types(dtype, torch.float32)
+    shift, scale, term_ = (random_like(torch.empty(1, 3, 1), k).to(wide) for k in (1, 2, 3))
+    given = x, shift, scale, term_ if term else None
+    expected = autograd.scale_shift(*given)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    got = autograd.scale_shift(*given)
+    assert got.dtype == dtype
+    torch.testing.assert_close(got, expected)
+
+
+def parts(shifts, dtype=torch.float32):
+    """Return statistics of blocks of two rows, with these shifts."""
+    return [
+        Statistics(
+            None if shift is None else torch.full((2, 3), shift, dtype=dtype),
+            torch.full((2, 3), float(k), dtype=torch.float64),
+            torch.full((2, 3), k + 1.0, dtype=torch.float64),
+        )
+        for k, shift in enumerate(shifts)
+    ]
+
+
+@pytest.mark.parametrize("shifts", [(None, 5.0), (5.0, None, 7.0), (5.0, 6.0)])
+def test_blocks_with_and_without_a_shift_are_joined(shifts):
+    joined = blocks.join(parts(shifts))
+    assert joined.shift.dtype == torch.float32
+    torch.testing.assert_close(joined.shift[::2, 0], torch.tensor([shift or 0.0 for shift in shifts]))
+    torch.testing.assert_close(joined.residual[::2, 0], torch.arange(len(shifts)).double())
+    torch.testing.assert_close(joined.var[::2, 0], torch.arange(len(shifts)).double() + 1)
+
+
+def test_blocks_without_any_shift_have_none():
+    assert blocks.join(parts((None, None))).shift is None
+
+
+@pytest.mark.parametrize("weight", [True, False])
+@pytest.mark.parametrize("center", [True, False])
+@pytest.mark.parametrize("shared", [(0,), (0, 1), ()], ids=str)
+def test_blocks_and_the_whole_have_the_same_gradient(weight, center, shared, monkeypatch):
+    monkeypatch.setattr(blocks, "BYTES_PER_THREAD", 64)
+    x, dy = (random_like(torch.empty(6, 3, 4, dtype=torch.float64), k) + 1 for k in (0, 1))
+    shape = [1 if axis in shared else n for axis, n in enumerate(x.shape)]
+    gamma = random_like(torch.empty(shape, dtype=torch.float64), 2) if weight else None
+    _, statistics = blocks.forward(x, Parameters(gamma, None), (1, 2), 0.1, center)
+    given = dy, x, gamma, statistics, (1, 2), shared, 0.1, center
+    for got, want in zip(blocks.backward(*given), blocks.backward_whole(*given), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
