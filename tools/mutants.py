@@ -153,6 +153,16 @@ def reason(name: str, lines: Sequence[str], rules: Mapping[str, Mapping[str, str
     return None
 
 
+def unnoticeable(rules: Mapping[str, Mapping[str, str]]) -> set[str]:
+    """Return the mutants not tried that a rule says no test can notice; they count as survivors."""
+    left = [(file, name) for file, codes in metadata() for name, code in codes.items() if code is None]
+    return {
+        name
+        for (_, name), lines in zip(left, differences(left), strict=True)
+        if reason(name, lines, rules) is not None
+    }
+
+
 def record(rules: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """Return counts by module, the share of mutants that were noticed, and all others with the reason."""
     counts: dict[str, Counter[str]] = defaultdict(Counter)
@@ -205,6 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(workers: int, again: bool) -> None:
     """Collect which test calls which function, then try the mutants; both are kept for the next time."""
     statistics = WORK / "mutmut-stats.json"
+    rules = yaml.safe_load(REASONS.read_text(encoding="utf-8"))
     if again:
         statistics.unlink(missing_ok=True)  # new tests of old names call other functions
         change_codes(lambda name, code: code if code == 1 else None)
@@ -212,7 +223,10 @@ def run(workers: int, again: bool) -> None:
     found = json.loads(statistics.read_text(encoding="utf-8"))
     attach(found, [name.partition("__mutmut_")[0] for _, codes in metadata() for name in codes])
     replace(statistics, json.dumps(found).encode())
-    change_codes(lambda name, code: 0 if code is None and ONLY_WHEN_LOADED.match(name) else code)
+    without = unnoticeable(rules)
+    change_codes(
+        lambda name, code: 0 if code is None and (name in without or ONLY_WHEN_LOADED.match(name)) else code
+    )
     mutmut("run", "--max-children", str(workers))
     run_loaded(workers)
 

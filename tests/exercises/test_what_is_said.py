@@ -222,6 +222,13 @@ def answers() -> Iterator[tuple[str, Any]]:
     exec("def of_no_file(x, gamma, beta, eps):\n    return x / []", names)
     yield "2.1, an error in no file", check("2.1", names["of_no_file"])
     yield "2.1, nothing from what has no code", check("2.1", functools.partial(lambda *all: None))
+    for first in (None, ..., "a text", 3.0):
+        count = itertools.count()
+        once = lambda *all, first=first, c=count: solve(*all) if next(c) else first  # noqa: E731
+        yield f"2.1, {first} once", check("2.1", once)
+        count = itertools.count()
+        last = lambda *all, first=first, c=count: first if next(c) == 3 else solve(*all)  # noqa: E731
+        yield f"2.1, {first} in the end", check("2.1", last)
     yield "2.1, an error of a library", check("2.1", lambda *all: np.linalg.inv(all[0]))
     yield "13.1, an error without arrays", check("13.1", lambda m: 1 / 0)
     yield "2.1, a function of a library", check("2.1", max)

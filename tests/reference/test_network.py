@@ -5,7 +5,7 @@ from torch import nn
 
 from bnlib.lab.data import fashion_mnist
 from bnlib.reference import MLP, check_gradient, softmax_cross_entropy
-from bnlib.reference.network import BatchNorm, ReLU
+from bnlib.reference.network import BatchNorm, Linear, ReLU
 
 WIDTHS = (5, 7, 6, 4)
 TORCH = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
@@ -236,3 +236,11 @@ def test_it_learns_to_name_clothes():
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_initial_weights_fill_their_interval_and_have_no_gradients():
+    layer = Linear(16, 500, np.random.default_rng(0))
+    for p in layer.parameters.values():
+        assert -0.25 < p.min() < -0.24
+        assert 0.24 < p.max() < 0.25
+    assert layer.gradients == BatchNorm(3).gradients == {}

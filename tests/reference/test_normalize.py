@@ -445,3 +445,26 @@ def test_refused_parameter_types(name):
 def test_a_missing_statistic_is_refused():
     with pytest.raises(TypeError, match=r"expected var to be a NumPy array of .*, got NoneType"):
         batch_norm_inference(X, ONES, None)
+
+
+def test_inference_of_half_precision_is_computed_in_float32():
+    rng = np.random.default_rng(0)
+    x, mean, var, weight = (rng.uniform(1, 100, (n, 5)).astype(np.float16) for n in (400, 1, 1, 1))
+    y = batch_norm_inference(x, mean[0], var[0], weight[0], None, eps=0.0)
+    exact = weight.astype(float) * (x.astype(float) - mean) / np.sqrt(var.astype(float))
+    assert np.mean(y == exact.astype(np.float16)) > 0.99
+
+
+def test_inference_is_computed_in_the_wider_of_the_dtypes_given():
+    rng = np.random.default_rng(0)
+    x, mean, var = rng.uniform(1, 2, (9, 5)), np.ones(5, np.float32), np.ones(5, np.float32)
+    np.testing.assert_allclose(batch_norm_inference(x, mean, var, eps=0.0), x - 1, rtol=1e-12)
+    wide = rng.uniform(1, 2, 5)
+    y = batch_norm_inference(np.full((9, 5), 2, np.float32), wide, var, eps=0.0)
+    np.testing.assert_allclose(y, np.tile(2 - wide, (9, 1)), rtol=1e-7)
+
+
+def test_what_is_too_far_from_the_mean_is_infinite_without_a_warning():
+    most = np.finfo(np.float32).max
+    y = batch_norm_inference(np.full((2, 1), most), np.full(1, -most), np.ones(1, np.float32))
+    assert np.isinf(y).all()

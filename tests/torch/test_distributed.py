@@ -241,6 +241,7 @@ def test_convert_exchanges_all_batch_norms_of_both_packages():
     assert type(model[0]) is nn.BatchNorm1d
     assert done.model[0].momentum is None
     assert done.model[1][1].weight is None
+    assert not hasattr(done.model[1][0], "process_group")
     assert "SyncBatchNorm" in repr(done)
 
 

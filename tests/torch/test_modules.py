@@ -273,3 +273,12 @@ def test_what_suits_the_kernels_goes_to_them_with_all_arguments(mode, monkeypatc
     )
     assert all(a is b for a, b in zip(got[:5], expected[:5], strict=True))
     assert all(a is b for a, b in zip(seen[0], expected[:5], strict=True))
+
+
+def test_the_average_over_all_batches_is_exact_in_double_precision():
+    layer = bnlib.torch.BatchNorm1d(3, momentum=None).double()
+    batches = torch.arange(60.0, dtype=torch.float64).reshape(5, 4, 3).sqrt()
+    for batch in batches:
+        layer(batch)
+    torch.testing.assert_close(layer.running_mean, batches.mean((0, 1)), rtol=1e-14, atol=0)
+    torch.testing.assert_close(layer.running_var, batches.var(1).mean(0), rtol=1e-13, atol=0)
