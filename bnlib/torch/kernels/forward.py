@@ -119,6 +119,10 @@ def hold(
         factor = inverse_root(var + eps) * load_parameter(weight_ptr, c, inside, 1.0)
         bias = load_parameter(bias_ptr, c, inside, 0.0)
         z = centered(x.to(tl.float32), shift, residual)
+        # The offsets again, by other steps, which the compiler does not know to be the same: kept until here,
+        # they would take registers that x and the shortcut need.
+        i = (tl.program_id(0) - tl.program_id(0) // MEMBERS * MEMBERS) * BLOCK_M + tl.arange(0, BLOCK_M)
+        at, ok = offsets(i, c, C, S, CHANNELS_LAST), (i < M)[:, None] & inside[None, :]
         store_output(
             z, at, ok, i0, c0, factor, bias, added_ptr, y_ptr, bits_ptr, C, M, BLOCK_M, BLOCK_C, CHANNELS_LAST
         )
