@@ -34,7 +34,7 @@ WORK = REPOSITORY / "mutants"
 RECORD = REPOSITORY / "benchmarks" / "results" / "mutation.json"
 REASONS = Path(__file__).with_suffix(".yml")
 
-PARAMETERS = 48
+PARAMETERS = 64
 """Of each test, so many of its parameters at most: what few of them notice, all do."""
 
 ACROSS_PROCESSES = re.compile(r"bnlib\.torch\.(collective|distributed|surgery\.convert)\.")

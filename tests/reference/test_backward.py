@@ -404,7 +404,11 @@ REFUSED = [
     (lambda: batch_norm_backward(X, X, np.ones(4)), r"expected weight of shape \(C,\) = \(3,\), got \(4,\)"),
     (lambda: batch_norm_inference_backward(X, X, np.ones(5), ONES), r"expected mean of shape .* got \(5,\)"),
     (lambda: batch_norm_inference_backward(X, X, ONES, np.ones(5)), r"expected var of shape .* got \(5,\)"),
-    (lambda: batch_norm_inference_backward(ONES, ONES, ONES, ONES), "expected at least 2 axes"),
+    (
+        lambda: batch_norm_inference_backward(ONES, ONES, ONES, ONES),
+        r"expected at least 2 axes, \(N, C, ...\), got 1",
+    ),
+    (lambda: group_norm_backward(ONES, ONES, 1), r"expected at least 2 axes, \(N, C, ...\), got 1"),
     (
         lambda: layer_norm_backward(X, X, np.ones(5)),
         r"weight of shape \(3, 5\), the lengths of axes \(1, 2\), got \(5,\)",
@@ -416,7 +420,10 @@ REFUSED = [
     ),
     (lambda: group_norm_backward(X, X, 2), "expected num_groups to divide the 3 channels, got 2"),
     (lambda: group_norm_backward(X, X, 3, np.ones(5)), r"weight of shape \(C,\) = \(3,\), got \(5,\)"),
-    (lambda: instance_norm_backward(np.ones((2, 3)), np.ones((2, 3))), "expected at least 3 axes"),
+    (
+        lambda: instance_norm_backward(np.ones((2, 3)), np.ones((2, 3))),
+        r"expected at least 3 axes, \(N, C, L, ...\), got 2",
+    ),
     (lambda: instance_norm_backward(X[..., :1], X[..., :1]), "more than 1 value per sample and channel"),
     (lambda: normalize_backward(X, X, (0, 0)), "expected axes that differ from one another"),
     (

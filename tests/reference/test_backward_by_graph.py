@@ -88,7 +88,7 @@ def test_errors(function):
         function(x.T, x)
     with pytest.raises(ValueError, match="expected more than 1 value per channel"):
         function(x[:1], x[:1])
-    with pytest.raises(ValueError, match="expected at least 2 axes"):
+    with pytest.raises(ValueError, match=r"expected at least 2 axes, \(N, C, ...\), got 1"):
         function(x[0], x[0])
     with pytest.raises(ValueError, match=r"expected weight of shape \(C,\) = \(3,\), got \(4,\)"):
         function(x, x, np.ones(4))

@@ -176,7 +176,7 @@ X = np.ones((6, 3))
             ValueError,
             r"more than 1 value per channel of a ghost batch, got input of shape \(1, 3\)",
         ),
-        (lambda: ghost_batch_norm(X[0], 2), ValueError, "expected at least 2 axes"),
+        (lambda: ghost_batch_norm(X[0], 2), ValueError, r"expected at least 2 axes, \(N, C, ...\), got 1"),
         (lambda: ghost_batch_norm(X[:0], 2), ValueError, "expected more than 1 value"),
         (lambda: ghost_batch_norm([[1.0]], 2), TypeError, "expected x to be a NumPy array"),
         (lambda: ghost_batch_norm(X, 2, np.ones(4)), ValueError, r"expected weight of shape \(C,\)"),

@@ -266,7 +266,11 @@ X, ONES = np.ones((6, 3)), np.ones(3)
         (lambda: batch_renorm(X, ONES, ONES, r_max=np.nan), ValueError, "r_max to be at least 1, got nan"),
         (lambda: batch_renorm(X, ONES, ONES, d_max=-0.5), ValueError, "d_max to be at least 0, got -0.5"),
         (lambda: batch_renorm(X[:1], ONES, ONES), ValueError, "expected more than 1 value per channel"),
-        (lambda: batch_renorm(X[0], ONES, ONES), ValueError, "expected at least 2 axes"),
+        (
+            lambda: batch_renorm(X[0], ONES, ONES),
+            ValueError,
+            r"expected at least 2 axes, \(N, C, ...\), got 1",
+        ),
         (lambda: batch_renorm([[1.0]], ONES, ONES), TypeError, "expected x to be a NumPy array"),
         (lambda: batch_renorm(X, ONES[:2], ONES), ValueError, r"expected running_mean of shape \(C,\)"),
         (lambda: batch_renorm(X, ONES, np.ones(3, int)), TypeError, "expected running_var to be a NumPy"),

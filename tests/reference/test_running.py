@@ -168,7 +168,7 @@ ONES = np.ones(3)
             r"expected running mean of shape \(C,\) = \(4,\), got \(3,\)",
         ),
         (lambda: START.update(np.ones((1, 3))), ValueError, "expected more than 1 value per channel"),
-        (lambda: START.update(np.ones(3)), ValueError, "expected at least 2 axes"),
+        (lambda: START.update(np.ones(3)), ValueError, r"expected at least 2 axes, \(N, C, ...\), got 1"),
         (lambda: START.update([[1.0]]), TypeError, "expected x to be a NumPy array"),
     ],
 )

@@ -68,7 +68,9 @@ def test_bad_input_is_refused():
     v = np.ones((3, 4))
     with pytest.raises(ValueError, match=r"expected g of shape \(3,\), .*, got \(4,\)"):
         weight_norm(v, np.ones(4))
-    with pytest.raises(ValueError, match=r"expected at least 2 axes"):
+    with pytest.raises(TypeError, match=r"^expected v to be a NumPy array"):
+        weight_norm(v.tolist(), np.ones(3))
+    with pytest.raises(ValueError, match=r"expected at least 2 axes, \(C, ...\), got 1"):
         weight_norm(np.ones(3), np.ones(3))
     with pytest.raises(ValueError, match=r"expected dw of the shape"):
         weight_norm_backward(np.ones((4, 3)), v, np.ones(3))
