@@ -145,8 +145,7 @@ def treatment(value: object) -> Array:
             accuracy(model, 128) >= WELL,
             torch.allclose(together, apart, atol=1e-6),
             1 if np.isnan(weight) else (weight >= 1e-3) + (weight > 0.5),
-        ],
-        dtype=float,
+        ]
     )
 
 

@@ -48,9 +48,7 @@ def show_smallest_failure(exercise: Exercise, trials: Sequence[Trial]) -> str:
 def _assign(name: str, value: Array) -> str:
     if value.dtype.kind == "f":
         value = value + 0.0  # no "-0."
-    with np.printoptions(
-        legacy=False, floatmode="maxprec", sign="-", formatter=None, nanstr="nan", infstr="inf"
-    ):
+    with np.printoptions(legacy=False, floatmode="maxprec", sign="-", nanstr="nan", infstr="inf"):
         text = np.array2string(
             value, precision=4, suppress_small=True, threshold=60, edgeitems=2, max_line_width=88
         )
@@ -62,7 +60,6 @@ def _where(got: Array, expected: Array) -> str:
     if got.shape != expected.shape or got.ndim == 0 or got.size == 0:
         return ""
     difference = np.abs(got - expected)
-    difference = np.where(np.isnan(difference), np.inf, difference)
     place = tuple(int(i) for i in np.unravel_index(int(difference.argmax()), got.shape))
     values = f"expected {expected[place] + 0.0:.4g}, got {got[place] + 0.0:.4g}"
     return f"They differ most at {list(place)}: {values}."

@@ -141,9 +141,10 @@ def _shape(pairs: Pairs, tolerance: float) -> Finding | None:
 def _cause(got: Array, expected: Array) -> str:
     if got.shape == expected.shape[::-1]:
         return "It looks transposed."
-    if got.squeeze().shape == expected.squeeze().shape:
-        if got.ndim > expected.ndim:
-            return "Axes of length 1 remain: look for a `keepdims=True` or `None` too many."
+    alike = got.squeeze().shape == expected.squeeze().shape
+    if alike and got.ndim > expected.ndim:
+        return "Axes of length 1 remain: look for a `keepdims=True` or `None` too many."
+    if alike and got.ndim < expected.ndim:
         return "Axes of length 1 are missing: look for a missing `keepdims=True`."
     if got.size > expected.size:
         return (

@@ -89,6 +89,18 @@ def test_of_several_batch_norms_the_first_is_read():
     assert readings["batches seen"] == "7"
 
 
+class Pairs(torch.nn.Module):
+    """A model whose answers depend on their neighbours, two by two."""
+
+    def forward(self, x):
+        y = x.flatten(1)[:, :4]
+        return y if len(y) % 2 else y + y.reshape(-1, 2, 4).flip(1).reshape(-1, 4)
+
+
+def test_a_dependence_on_one_neighbour_is_seen():
+    np.testing.assert_array_equal(treatment((DIAGNOSES[0], Pairs()))[2:], [0, 1])
+
+
 def test_a_small_dependence_on_company_is_seen():
     model = patient("B")
     with torch.no_grad():

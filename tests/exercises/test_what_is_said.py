@@ -47,6 +47,28 @@ class SilentTypeError(SilentError, TypeError):
     """The same as a TypeError."""
 
 
+SilentTypeError.__name__ = "TypeError"
+
+
+def patches(*all):
+    """Replace two functions of NumPy."""
+    np.mean, np.std = max, min
+    return solve(*all)
+
+
+def changes_two(x, gamma, beta, eps):
+    """Change two inputs in place."""
+    y = solve(x, gamma, beta, eps)
+    x += 1
+    gamma += 1
+    return y
+
+
+def yields(*all):
+    """Return a generator."""
+    yield 1
+
+
 def raises(error: BaseException) -> Any:
     """Return an answer that raises in some cases."""
 
@@ -132,6 +154,19 @@ def answers() -> Iterator[tuple[str, Any]]:
     yield "2.1, one value", check("2.1", lambda *all: float(solve(*all)[0, 0]))
     for names in [("n - 1",), ("n - 1", "gamma ignored"), ("n - 1", "gamma ignored", "beta ignored")]:
         yield f"2.1, {names}", check("2.1", EXERCISES["2.1"].variant(names))
+    for value in (None, np.array(3.0), np.array([1.0, 2.0]), np.ones((2, 2)), np.ones(3)):
+        yield f"2.4, {value!r}", check("2.4", lambda x, eps, value=value: value)
+    yield "2.4, a generator", check("2.4", yields)
+    yield "2.1, a generator", check("2.1", yields)
+    yield "2.1, patches", check("2.1", patches)
+    np.mean, np.std = max, min
+    yield "2.1, patched before", check("2.1", solve)
+    yield "2.1, changes two inputs", check("2.1", changes_two)
+    fractions = arrays(itself, np.array([0.25, 0.5, 0.75]))
+    yield "fractions, truth", judge(fractions, lambda x: x > 0.3)
+    yield "minus zeros", judge(arrays(itself, -np.zeros(3)), lambda x: x + 1)
+    deep = arrays(itself, np.arange(6.0).reshape(3, 1, 2))
+    yield "axes exchanged", judge(deep, lambda x: x.swapaxes(0, 1))
     for factors in [(3, 1), (1, -1), (2, 2), (1, 0)]:
         pair = lambda x, eps, f=factors: tuple(a * b for a, b in zip(f, solve_pair(x, eps), strict=True))  # noqa: E731
         yield f"2.4, times {factors}", check("2.4", pair)
@@ -185,6 +220,7 @@ def answers() -> Iterator[tuple[str, Any]]:
         "whole numbers": lambda x: x.astype(int) + 1,
         "other whole numbers": lambda x: x.astype(int) + 2,
         "single and wrong": lambda x: x.astype(np.float32) ** 2,
+        "single and half more": lambda x: x.astype(np.float32) * np.float32(1.5),
     }
     for one, name in (
         (large, "large"),
@@ -251,7 +287,7 @@ def displays() -> Iterator[tuple[str, Any]]:
     check("2.2", (0, 2, 3))
     store._notes["read"], store._notes["write"] = "One note.", "Two notes."
     yield "progress", f"{progress()!r}\n{progress()._repr_html_()}"
-    for id in ("2.10", "2,1", "7", "", None, "x" * 100):
+    for id in ("2.10", "2,1", "2.9.9", "7", "", None, 3.5, "x" * 100):
         yield f"{id!r}", check(id, solve)
 
 
@@ -272,10 +308,10 @@ def test_print_options_in_force_do_not_matter():
     one = arrays(itself, np.array([1.0, -2.5, 1e-3]))
     usual = str(judge(one, wrong))
     assert "x = [ 1.    -2.5    0.001]\n" in usual
-    with np.printoptions(
-        legacy="1.13", floatmode="fixed", sign="+", nanstr="N", infstr="I", formatter={"float": "{:e}".format}
-    ):
-        assert str(judge(one, wrong)) == usual
+    others = {"floatmode": "fixed", "sign": "+", "nanstr": "N", "infstr": "I"}
+    for more in ({}, {"legacy": "1.13"}, {"formatter": {"float": "{:e}".format}}):
+        with np.printoptions(**others, **more):
+            assert str(judge(one, wrong)) == usual
 
 
 def test_the_checker_says_what_is_listed(monkeypatch):
