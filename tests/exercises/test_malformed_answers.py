@@ -188,6 +188,37 @@ def test_infinite_loop_that_catches_everything(short_limit):
         stop.set()
 
 
+def test_an_answer_that_ran_too_long_is_not_called_again_and_says_nothing(short_limit, monkeypatch):
+    calls, said = [], []
+    monkeypatch.setattr(threading, "excepthook", said.append)
+
+    def answer(*all):
+        calls.append(threading.current_thread())
+        loop(*all)
+
+    assert "ran too long" in check("2.1", answer).message
+    calls[0].join(2)
+    assert not calls[0].is_alive()
+    assert calls[0].daemon
+    assert (len(calls), said) == (1, [])
+
+
+def test_what_comes_too_late_does_not_count(short_limit):
+    def answer(*all):
+        try:
+            loop(*all)
+        except BaseException:
+            return solve(*all)
+
+    assert "ran too long" in check("2.1", answer).message
+
+
+def test_a_stub_is_called_once():
+    calls = []
+    check("2.1", lambda *all: calls.append(all) or ...)
+    assert len(calls) == 1
+
+
 def test_slow_answers_share_one_limit(monkeypatch):
     monkeypatch.setattr(running, "TOTAL_SECONDS", 0.5)
     started = time.monotonic()

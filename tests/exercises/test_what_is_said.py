@@ -56,6 +56,18 @@ def patches(*all):
     return solve(*all)
 
 
+def patches_and_raises(*all):
+    """Replace a function of NumPy, and fail."""
+    np.mean = max
+    raise ValueError("in vain")
+
+
+def patches_and_speaks(*all):
+    """Replace a function of NumPy, and return a text."""
+    np.mean = max
+    return "a text"
+
+
 def changes_two(x, gamma, beta, eps):
     """Change two inputs in place."""
     y = solve(x, gamma, beta, eps)
@@ -159,6 +171,8 @@ def answers() -> Iterator[tuple[str, Any]]:
     yield "2.4, a generator", check("2.4", yields)
     yield "2.1, a generator", check("2.1", yields)
     yield "2.1, patches", check("2.1", patches)
+    yield "2.1, patches and raises", check("2.1", patches_and_raises)
+    yield "2.1, patches and speaks", check("2.1", patches_and_speaks)
     np.mean, np.std = max, min
     yield "2.1, patched before", check("2.1", solve)
     yield "2.1, changes two inputs", check("2.1", changes_two)

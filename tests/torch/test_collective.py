@@ -292,6 +292,13 @@ def test_evaluation_asks_for_no_group(asked):
     assert not asked
 
 
+def test_a_layer_that_holds_itself_can_be_copied():
+    layer = SyncBatchNorm(3)
+    layer.__dict__["itself"] = layer
+    again = copy.deepcopy(layer)
+    assert again.itself is again
+
+
 def test_a_copy_shares_what_its_original_shares():
     group = Lock()  # which cannot be copied
     layer, other = SyncBatchNorm(3, process_group=group), SyncBatchNorm(3, process_group=group)

@@ -284,6 +284,42 @@ def test_half_precision_is_computed_in_float32(name, dtype, mixed):
         close(got.double(), want, rtol=slack, atol=slack)
 
 
+@pytest.mark.parametrize("create_graph", [False, True])
+@pytest.mark.usefixtures("cut")
+def test_parameters_of_half_precision_learn_in_their_own_precision(create_graph):
+    x, dy = (random_like(torch.empty(3000, 3), seed).bfloat16() for seed in (0, 1))
+    weight, bias = torch.ones(3, requires_grad=True), torch.zeros(3, requires_grad=True)
+    y = bnlib.torch.batch_norm(x, None, None, weight, bias, True)
+    dweight, dbias = torch.autograd.grad(y, (weight, bias), dy, create_graph=create_graph)
+    x_hat = torch.nn.functional.batch_norm(x.double(), None, None, training=True)
+    close(dweight, (dy * x_hat).sum(0).float(), rtol=1e-4, atol=1e-3)
+    close(dbias, dy.double().sum(0).float(), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("given_weight", [True, False])
+def test_tangents_of_half_precision_are_rounded_once(given_weight):
+    x, x_t = (random_like(torch.empty(300, 5), seed).bfloat16() for seed in (0, 1))
+    weight = random_like(torch.empty(5), 2) if given_weight else None
+
+    def function(module, weight):
+        return lambda x: module.batch_norm(x, None, None, weight, training=True)
+
+    wide = None if weight is None else weight.double()
+    _, expected = torch.func.jvp(function(torch.nn.functional, wide), (x.double(),), (x_t.double(),))
+    _, found = torch.func.jvp(function(bnlib.torch, weight), (x,), (x_t,))
+    assert found.dtype == torch.bfloat16
+    assert (found == expected.bfloat16()).double().mean() > 0.99
+
+
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_a_momentum_of_single_precision_moves_statistics_of_double(shape):
+    x, momentum = random_like(torch.empty(9, 3, dtype=torch.float64)), torch.full(shape, 0.3)
+    mean, var = torch.zeros(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
+    bnlib.torch.batch_norm(x, mean, var, training=True, momentum=momentum)
+    close(mean, float(momentum) * x.mean(0), **TIGHT)
+    close(var, 1 + float(momentum) * (x.var(0) - 1), **TIGHT)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_may_have_running_statistics_of_either_dtype(dtype):
     x = random_like(torch.empty(64, 4)).to(dtype) + 3

@@ -6,7 +6,7 @@ import torch
 from bnlib.torch import native
 from bnlib.torch.arithmetic import Parameters, Statistics
 from bnlib.torch.blocks import backward_whole
-from bnlib.torch.functional import batch_norm
+from bnlib.torch.functional import batch_norm, layer_norm
 
 ROWS, COLUMNS = native.ROWS_IN_TURN, native.COLUMNS
 SHAPES = {
@@ -205,3 +205,19 @@ def test_under_a_transform_evaluation_does_not_ask(asked):
     x = torch.randn(4, 5, 3)
     torch.func.vmap(lambda x: batch_norm(x, torch.zeros(3), torch.ones(3)))(x)
     assert not asked
+
+
+@pytest.mark.parametrize("axes", ["batch", "features"])
+def test_the_gradient_of_batch_norm_is_left_to_pytorch(axes, monkeypatch):
+    calls, backward = [], native.backward
+
+    def spy(*given):
+        calls.append(given)
+        return backward(*given)
+
+    monkeypatch.setattr(native, "backward", spy)
+    x = torch.linspace(-1, 1, 24).reshape(6, 4).requires_grad_()
+    weight = torch.ones(4, requires_grad=True)
+    y = batch_norm(x, None, None, weight, training=True) if axes == "batch" else layer_norm(x, (4,), weight)
+    y.square().sum().backward()
+    assert len(calls) == (axes == "batch")

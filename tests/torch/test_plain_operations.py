@@ -71,13 +71,15 @@ def test_blocks_without_any_shift_have_none():
 
 @pytest.mark.parametrize("weight", [True, False])
 @pytest.mark.parametrize("center", [True, False])
-@pytest.mark.parametrize("shared", [(0,), (0, 1), ()], ids=str)
-def test_blocks_and_the_whole_have_the_same_gradient(weight, center, shared, monkeypatch):
-    monkeypatch.setattr(blocks, "BYTES_PER_THREAD", 64)
+@pytest.mark.parametrize("axes", [(1, 2), (0, 1)], ids=str)
+@pytest.mark.parametrize("shared", [(0,), (1,), (0, 1), ()], ids=str)
+@pytest.mark.parametrize("size", [64, 1 << 20])
+def test_blocks_and_the_whole_have_the_same_gradient(weight, center, axes, shared, size, monkeypatch):
+    monkeypatch.setattr(blocks, "BYTES_PER_THREAD", size)
     x, dy = (random_like(torch.empty(6, 3, 4, dtype=torch.float64), k) + 1 for k in (0, 1))
     shape = [1 if axis in shared else n for axis, n in enumerate(x.shape)]
     gamma = random_like(torch.empty(shape, dtype=torch.float64), 2) if weight else None
-    _, statistics = blocks.forward(x, Parameters(gamma, None), (1, 2), 0.1, center)
-    given = dy, x, gamma, statistics, (1, 2), shared, 0.1, center
+    _, statistics = blocks.forward(x, Parameters(gamma, None), axes, 0.1, center)
+    given = dy, x, gamma, statistics, axes, shared, 0.1, center
     for got, want in zip(blocks.backward(*given), blocks.backward_whole(*given), strict=True):
         torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
