@@ -4,7 +4,7 @@ import pytest
 import torch
 from tensors import random_like
 
-from bnlib.torch import autograd, blocks
+from bnlib.torch import autograd, blocks, native
 from bnlib.torch.arithmetic import Parameters, Statistics
 
 AXES = (0, 2)
@@ -83,3 +83,50 @@ def test_blocks_and_the_whole_have_the_same_gradient(weight, center, axes, share
     given = dy, x, gamma, statistics, axes, shared, 0.1, center
     for got, want in zip(blocks.backward(*given), blocks.backward_whole(*given), strict=True):
         torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+
+
+def test_sums_of_blocks_are_added_in_float64():
+    part = torch.full((1, 3), 1 + 2**-23)
+    for one in blocks.total([(part, part)] * 3):
+        torch.testing.assert_close(
+            one, torch.full((1, 3), 3 * (1 + 2**-23), dtype=torch.float64), rtol=0, atol=0
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("center", [True, False])
+def test_on_other_devices_the_mean_is_the_shift(dtype, center):
+    x = torch.empty(6, 3, 4, dtype=dtype, device="meta")
+    statistics = blocks.statistics_of(x, AXES, center, blocks.Blocks(x))
+    assert statistics.var.shape == (1, 3, 1)
+    if center:
+        assert statistics.shift.shape == (1, 3, 1)
+        assert statistics.shift.dtype == torch.promote_types(dtype, torch.float32)
+    else:
+        assert statistics.shift is None
+
+
+@pytest.mark.parametrize(("rows", "asked"), [(8, True), (7, False)])
+def test_pytorch_sums_large_batches_alone(rows, asked, monkeypatch):
+    calls = []
+    monkeypatch.setattr(native, "LEAST_VALUES", 24)
+    monkeypatch.setattr(native, "power_sums", lambda *given: calls.append(given))
+    x = random_like(torch.empty(rows, 3))
+    blocks.statistics_of(x, (0,), True, blocks.Blocks(x))
+    assert [(given is x, axes) for given, axes in calls] == [(True, (0,))] * asked
+
+
+def test_pytorch_normalizes_where_it_is_accurate(monkeypatch):
+    calls, forward = [], native.forward
+
+    def spy(*given):
+        calls.append(given)
+        return forward(*given)
+
+    monkeypatch.setattr(native, "forward", spy)
+    x = torch.linspace(-1, 1, 24).reshape(8, 3)
+    given = Parameters(torch.ones(1, 3), None), (0,), 0.1, True
+    blocks.forward(x, *given)
+    assert len(calls) == 1
+    blocks.forward(x, *given, torch.empty_like(x))
+    assert len(calls) == 1
