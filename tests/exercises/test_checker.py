@@ -19,6 +19,18 @@ solve = EXERCISES["2.1"].solution
 solve_pair = EXERCISES["2.4"].solution
 
 
+def test_a_fault_of_the_checker_is_told_of_the_exercise(monkeypatch):
+    def fail(exercise, answer):
+        raise ValueError("lost")
+
+    monkeypatch.setattr(checker, "judge", fail)
+    result = check("2.2", (0, 2, 3))
+    assert str(result) == (
+        "Exercise 2.2 (Which axes?): an error stopped it.\n"
+        "The checker itself failed on this answer: ValueError('lost')."
+    )
+
+
 @exercise(
     "0.1",
     "A toy",

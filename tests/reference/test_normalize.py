@@ -387,6 +387,7 @@ REFUSED = [
     ),
     (lambda: batch_norm(np.ones((0, 3))), r"more than 1 value per channel, got input of shape \(0, 3\)"),
     (lambda: batch_norm(np.ones(3)), r"expected at least 2 axes, \(N, C, ...\), got 1"),
+    (lambda: batch_norm_axes(0), r"expected at least 2 axes, \(N, C, ...\), got 0"),
     (lambda: batch_norm_axes(1), r"expected at least 2 axes, \(N, C, ...\), got 1"),
     (lambda: batch_norm(X, np.ones(4)), r"expected weight of shape \(C,\) = \(3,\), got \(4,\)"),
     (lambda: batch_norm(X, ONES, np.ones((3, 1))), r"expected bias of shape \(C,\) = \(3,\), got \(3, 1\)"),
@@ -468,3 +469,9 @@ def test_what_is_too_far_from_the_mean_is_infinite_without_a_warning():
     most = np.finfo(np.float32).max
     y = batch_norm_inference(np.full((2, 1), most), np.full(1, -most), np.ones(1, np.float32))
     assert np.isinf(y).all()
+
+
+def test_rms_norm_of_half_precision_is_rounded_once():
+    x = np.random.default_rng(0).uniform(1, 100, (50, 7)).astype(np.float16)
+    exact = x / np.sqrt((x.astype(float) ** 2).mean(1, keepdims=True))
+    assert np.mean(rms_norm(x, eps=0.0) == exact.astype(np.float16)) > 0.99

@@ -243,3 +243,9 @@ STATS = ONES, ONES
 def test_errors(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_the_bounds_are_3_and_5_unless_given():
+    x = torch.tensor([[-100.0], [300.0]])
+    y = bnlib.torch.batch_renorm(x, torch.zeros(1), torch.ones(1), training=True)
+    close(y, torch.tensor([[2.0], [8.0]]), atol=1e-5, rtol=0)
