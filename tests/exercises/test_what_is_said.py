@@ -311,10 +311,12 @@ def names(answer: Any) -> str:
     return f"({', '.join(found)})\n" if found else ""
 
 
-def said() -> str:
-    """Return all that is said, in paragraphs, with the names of what was found."""
-    found = [f"== {asked}\n{names(answer)}{answer!s}" for asked, answer in [*answers(), *displays()]]
-    return re.sub(r" at 0x[0-9a-f]+", "", "\n\n".join(found)) + "\n"
+def said() -> Iterator[str]:
+    """Yield all that is said, in paragraphs, with the names of what was found."""
+    gap = ""
+    for asked, answer in itertools.chain(answers(), displays()):
+        yield re.sub(r" at 0x[0-9a-f]+", "", f"{gap}== {asked}\n{names(answer)}{answer!s}\n")
+        gap = "\n"
 
 
 def test_print_options_in_force_do_not_matter():
@@ -330,10 +332,14 @@ def test_print_options_in_force_do_not_matter():
 
 def test_the_checker_says_what_is_listed(monkeypatch):
     monkeypatch.setattr(checker, "_hints_given", {})
-    assert said().splitlines() == SAID.read_text(encoding="utf-8").splitlines()
+    listed, at = SAID.read_text(encoding="utf-8"), 0
+    for paragraph in said():
+        assert paragraph == listed[at : at + len(paragraph)]
+        at += len(paragraph)
+    assert at == len(listed)
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         os.environ["BNLIB_DATA"] = folder
-        SAID.write_text(said(), encoding="utf-8")
+        SAID.write_text("".join(said()), encoding="utf-8")
