@@ -1,11 +1,13 @@
 """What torch.compile and torch.func are given, called without them."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from tensors import random_like
 
 from bnlib.torch import autograd, blocks, native
-from bnlib.torch.arithmetic import Parameters, Statistics
+from bnlib.torch.arithmetic import Parameters, Statistics, wide_dtype
 
 AXES = (0, 2)
 
@@ -130,3 +132,16 @@ def test_pytorch_normalizes_where_it_is_accurate(monkeypatch):
     assert len(calls) == 1
     blocks.forward(x, *given, torch.empty_like(x))
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize(("threads", "rows"), [(1, 2), (2, 4), (100, 10)])
+def test_blocks_have_as_many_rows_as_fit(threads, rows, monkeypatch):
+    monkeypatch.setattr(blocks, "BYTES_PER_THREAD", 64)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    cut = blocks.Blocks(torch.zeros(10, 8))
+    assert (cut.rows, cut.one) == (rows, rows == 10)
+
+
+def test_statistics_are_float32_only_where_there_is_no_float64():
+    for device, dtype in (("mps", torch.float32), ("cpu", torch.float64), ("cuda", torch.float64)):
+        assert wide_dtype(SimpleNamespace(device=SimpleNamespace(type=device))) == dtype
