@@ -475,3 +475,8 @@ def test_rms_norm_of_half_precision_is_rounded_once():
     x = np.random.default_rng(0).uniform(1, 100, (50, 7)).astype(np.float16)
     exact = x / np.sqrt((x.astype(float) ** 2).mean(1, keepdims=True))
     assert np.mean(rms_norm(x, eps=0.0) == exact.astype(np.float16)) > 0.99
+
+
+def test_a_weight_that_is_no_array_is_named():
+    with pytest.raises(TypeError, match=r"^expected weight to be a NumPy array"):
+        normalize(X, (0,), weight=[[1.0, 2.0]])

@@ -97,10 +97,18 @@ def test_sums_of_blocks_are_added_in_float64():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("center", [True, False])
-def test_on_other_devices_the_mean_is_the_shift(dtype, center):
+def test_on_other_devices_the_mean_is_the_shift(dtype, center, monkeypatch):
+    shifts, conclude = [], blocks.conclude
+
+    def spy(shift, *others):
+        shifts.append(shift)
+        return conclude(shift, *others)
+
+    monkeypatch.setattr(blocks, "conclude", spy)
     x = torch.empty(6, 3, 4, dtype=dtype, device="meta")
     statistics = blocks.statistics_of(x, AXES, center, blocks.Blocks(x))
     assert statistics.var.shape == (1, 3, 1)
+    assert [shift is not None for shift in shifts] == [center]
     if center:
         assert statistics.shift.shape == (1, 3, 1)
         assert statistics.shift.dtype == torch.promote_types(dtype, torch.float32)
@@ -132,6 +140,27 @@ def test_pytorch_normalizes_where_it_is_accurate(monkeypatch):
     assert len(calls) == 1
     blocks.forward(x, *given, torch.empty_like(x))
     assert len(calls) == 1
+
+
+def test_blocks_have_a_row_at_least(monkeypatch):
+    monkeypatch.setattr(blocks, "BYTES_PER_THREAD", 64)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert blocks.Blocks(torch.zeros(10, 64)).rows == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("center", [True, False])
+def test_normalizing_while_compiling(dtype, center, monkeypatch):
+    x = (random_like(torch.empty(6, 3, 4)) + 3).to(dtype)
+    wide = torch.promote_types(dtype, torch.float32)
+    weight, bias = (random_like(torch.empty(1, 3, 1), k).to(wide) for k in (1, 2))
+    given = x, weight, bias, AXES, 0.1, center
+    expected, usual = autograd.normalize_over(*given)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    got, statistics = autograd.normalize_over(*given)
+    assert got.dtype == dtype
+    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(statistics.mean(), usual.mean())
 
 
 @pytest.mark.parametrize(("threads", "rows"), [(1, 2), (2, 4), (100, 10)])
