@@ -74,7 +74,7 @@ def test_blocks_without_any_shift_have_none():
 @pytest.mark.parametrize("weight", [True, False])
 @pytest.mark.parametrize("center", [True, False])
 @pytest.mark.parametrize("axes", [(1, 2), (0, 1), (0, 2)], ids=str)
-@pytest.mark.parametrize("shared", [(0,), (1,), (0, 1), ()], ids=str)
+@pytest.mark.parametrize("shared", [(0,), (1,), (2,), (0, 1), ()], ids=str)
 @pytest.mark.parametrize("size", [64, 1 << 20])
 def test_blocks_and_the_whole_have_the_same_gradient(weight, center, axes, shared, size, monkeypatch):
     monkeypatch.setattr(blocks, "BYTES_PER_THREAD", size)
