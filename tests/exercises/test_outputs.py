@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from bnlib.exercises.answers import axes, number
 from bnlib.exercises.outputs import HUGE, UnusableError, close, name_type, to_array
 
 
@@ -44,6 +45,19 @@ class Other:
 )
 def test_names_of_types(make, name):
     assert name_type(make()) == name
+
+
+def test_numbers_in_tensors_and_arrays_of_one():
+    read = number()
+    for value in (torch.tensor(2.5), np.array([[2.5]]), np.float32(2.5), 2.5):
+        got = read(value)
+        assert (got.shape, got.dtype, float(got)) == ((), np.dtype(float), 2.5)
+
+
+def test_axes_from_the_end():
+    got = axes(3)((-3, -1))
+    assert got.dtype == float
+    np.testing.assert_array_equal(got, [1, 0, 1])
 
 
 def test_not_all_that_can_be_detached_is_a_tensor():
