@@ -49,7 +49,8 @@ ONLY_WHEN_LOADED = re.compile(r"bnlib\.exercises\.(answers|catalogue|inputs)\.")
 """Those of them that run at no other time."""
 
 OF_WHAT_IS_LOADED = [
-    f"tests/exercises/test_{name}.py" for name in ("what_is_said", "checker", "malformed_answers", "clinic")
+    f"tests/exercises/test_{name}.py"
+    for name in ("outputs", "what_is_said", "checker", "malformed_answers", "clinic")
 ]
 OUTCOMES = {0: "survived", 1: "killed", 3: "killed", 5: "no test", 33: "no test", None: "not tried"}
 """What mutmut's codes mean; any other is a mutant that ended its process or ran out of time."""
@@ -228,17 +229,19 @@ def run(workers: int, again: bool) -> None:
         lambda name, code: 0 if code is None and (name in without or ONLY_WHEN_LOADED.match(name)) else code
     )
     mutmut("run", "--max-children", str(workers))
-    run_loaded(workers)
+    run_loaded(workers, rules)
 
 
-def run_loaded(workers: int) -> None:
+def run_loaded(workers: int, rules: Mapping[str, Mapping[str, str]]) -> None:
     """Try what mutmut found unnoticed among ``WHEN_LOADED`` in processes that load the exercises anew."""
-    found = [
+    unnoticed = [
         (file, name)
         for file, codes in metadata()
         for name, code in codes.items()
         if WHEN_LOADED.match(name) and OUTCOMES.get(code) in ("survived", "no test")
     ]
+    changes = zip(unnoticed, differences(unnoticed), strict=True)
+    found = [(file, name) for (file, name), lines in changes if reason(name, lines, rules) is None]
     with ThreadPoolExecutor(workers) as pool, contextlib.ExitStack() as stack:
         stack.callback(pool.shutdown, cancel_futures=True)
         codes = pool.map(run_alone, [name for _, name in found])

@@ -78,7 +78,7 @@ def test_what_runs_when_the_exercises_are_loaded_is_tried_in_processes_of_its_ow
         return int(name.endswith(("1", "2")))
 
     monkeypatch.setattr(mutants, "run_alone", run_alone)
-    mutants.run_loaded(2)
+    mutants.run_loaded(2, {})
     assert sorted(asked) == [names[0], names[1], names[3]]
     assert list(json.loads(path.read_text())["exit_code_by_key"].values()) == [1, 1, 1, 0]
 
@@ -91,3 +91,14 @@ def test_every_rule_is_a_pattern_with_a_sentence():
         for pattern, why in patterns.items():
             assert mutants.re.compile(pattern)
             assert why.endswith(".")
+
+
+def test_the_record_names_a_reason_for_every_survivor():
+    found = json.loads(mutants.RECORD.read_text(encoding="utf-8"))
+    assert found["share"] >= 0.95
+    assert found["killed"] + len(found["survivors"]) == found["mutants"] > 5000
+    rules = yaml.safe_load(mutants.REASONS.read_text(encoding="utf-8"))
+    for survivor in found["survivors"]:
+        said = mutants.reason(survivor["name"], survivor["change"], rules)
+        assert said is not None
+        assert survivor["reason"] == said
