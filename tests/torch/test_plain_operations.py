@@ -1,6 +1,7 @@
 """What torch.compile and torch.func are given, called without them."""
 
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -98,17 +99,11 @@ def test_sums_of_blocks_are_added_in_float64():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("center", [True, False])
 def test_on_other_devices_the_mean_is_the_shift(dtype, center, monkeypatch):
-    shifts, conclude = [], blocks.conclude
-
-    def spy(shift, *others):
-        shifts.append(shift)
-        return conclude(shift, *others)
-
-    monkeypatch.setattr(blocks, "conclude", spy)
+    monkeypatch.setattr(blocks, "conclude", spy := Mock(wraps=blocks.conclude))
     x = torch.empty(6, 3, 4, dtype=dtype, device="meta")
     statistics = blocks.statistics_of(x, AXES, center, blocks.Blocks(x))
     assert statistics.var.shape == (1, 3, 1)
-    assert [shift is not None for shift in shifts] == [center]
+    assert [call.args[0] is not None for call in spy.call_args_list] == [center]
     if center:
         assert statistics.shift.shape == (1, 3, 1)
         assert statistics.shift.dtype == torch.promote_types(dtype, torch.float32)
@@ -127,19 +122,13 @@ def test_pytorch_sums_large_batches_alone(rows, asked, monkeypatch):
 
 
 def test_pytorch_normalizes_where_it_is_accurate(monkeypatch):
-    calls, forward = [], native.forward
-
-    def spy(*given):
-        calls.append(given)
-        return forward(*given)
-
-    monkeypatch.setattr(native, "forward", spy)
+    monkeypatch.setattr(native, "forward", spy := Mock(wraps=native.forward))
     x = torch.linspace(-1, 1, 24).reshape(8, 3)
     given = Parameters(torch.ones(1, 3), None), (0,), 0.1, True
     blocks.forward(x, *given)
-    assert len(calls) == 1
+    assert spy.call_count == 1
     blocks.forward(x, *given, torch.empty_like(x))
-    assert len(calls) == 1
+    assert spy.call_count == 1
 
 
 def test_blocks_have_a_row_at_least(monkeypatch):
