@@ -65,9 +65,10 @@ bench: export OMP_PLACES := cores
 bench: $(INSTALLED)  ## run the benchmarks one after the other
 	@set -e; for script in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/*.py)); do echo "$$script"; $(BIN)/python $$script; done
 
-test-gpu: $(INSTALLED)  ## run the tests of the kernels on the GPU, against float64
+test-gpu: $(INSTALLED)  ## run the tests of kernels and shared statistics on the GPU, against float64
 	$(BIN)/python -c 'import torch; torch.cuda.is_available() or exit("expected a GPU that PyTorch can use, got none")'
 	$(BIN)/python -m pytest tests/torch/kernels
+	$(BIN)/python -m pytest -k gpu tests/torch/test_collective.py tests/torch/test_distributed.py
 
 bench-gpu: $(INSTALLED)  ## time the kernels on the GPU and record it; MINUTES=9 stops, and goes on the next time
 	$(BIN)/python benchmarks/gpu.py $(if $(MINUTES),--minutes $(MINUTES))

@@ -1,14 +1,14 @@
-"""Train the same network with batch norm by process and over all processes, at 2 samples a process.
+r"""Train the same network with batch norm by process and over all processes, at 2 samples a process.
 
 On one machine, with 4 processes that compute on the CPU, or on a GPU each where there are that many::
 
     torchrun --nproc-per-node 4 -m bnlib.lab.distributed
 
-On several machines, run the same command on each. For 2 of 4 processes, with HOST the address of one of them
-and 29500 a free port there::
+On several machines that are alike, run the same command on each. For 2 of 4 processes, with HOST the address
+of one of them and 29500 a free port there::
 
-    torchrun --nnodes 2 --nproc-per-node 4 --rdzv-id bn --rdzv-backend c10d --rdzv-endpoint HOST:29500 \
-        -m bnlib.lab.distributed
+    torchrun --nnodes 2 --nproc-per-node 4 --rdzv-id bn --rdzv-backend c10d \
+        --rdzv-endpoint HOST:29500 -m bnlib.lab.distributed
 
 Rank 0 prints the loss and the accuracy of each network, with an interval over the seeds; ``--steps`` and
 ``--seeds`` make the run shorter or longer. ``python -m bnlib.lab run across_devices`` records the same for 4
@@ -136,9 +136,9 @@ def normalize_part(
 
 
 def device() -> torch.device:
-    """Return where this process computes: its own GPU if each process of the machine can have one."""
+    """Return where to compute: its own GPU if each process of the machine can use one, by NCCL."""
     own, processes = (int(os.environ.get(name, "0")) for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
-    if 0 < processes <= torch.cuda.device_count():
+    if 0 < processes <= torch.cuda.device_count() and dist.is_nccl_available():
         return torch.device("cuda", own)
     return torch.device("cpu")
 
@@ -152,6 +152,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=STEPS, help="of each training, a multiple of 10")
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds, at least 2")
     options = parser.parse_args(arguments)
+    if options.steps < 10 or options.steps % 10:
+        parser.error(f"expected --steps to be a positive multiple of 10, got {options.steps}")
+    if options.seeds < 2:
+        parser.error(f"expected at least 2 --seeds, got {options.seeds}")
     where = device()
     if where.type == "cuda":
         torch.cuda.set_device(where)

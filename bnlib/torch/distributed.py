@@ -59,7 +59,8 @@ def sync_batch_norm(
     Raises:
         TypeError, NotImplementedError, IndexError: as ``batch_norm``.
         RuntimeError: as ``batch_norm``; this process is not in the group; another process did not make the
-            call within the time-out of the group, or ended; a second derivative is asked for.
+            call within the time-out of the group, or ended (NCCL: see ``SyncBatchNorm``); a second
+            derivative is asked for.
         ValueError: as ``batch_norm``, for a channel with a single value in all processes together.
 
     Source: Chan, Golub & LeVeque (1979) for the merging of moments; chapter 18 of this course.
@@ -114,7 +115,9 @@ class SyncBatchNorm(AnyRank):
     Evaluation communicates nothing; without running statistics it normalizes by the batch of this process.
     Where ``torch.distributed`` is not initialized, this is plain batch norm. In training all processes call
     the layer alike, with empty batches where they have no samples; one that does not ends the call of the
-    others in an error after the time-out of the group.
+    others in an error after the time-out of the group. NCCL only starts a collective, and its watchdog ends
+    the waiting process after the time-out, with a message of its own; for an error that Python can catch, set
+    ``TORCH_NCCL_BLOCKING_WAIT=1``.
 
     Args:
         num_features: C.

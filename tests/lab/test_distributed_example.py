@@ -1,7 +1,9 @@
 """The example for torchrun runs, and shared statistics make it one process with the whole batch."""
 
+import socket
 import subprocess
 import sys
+from subprocess import PIPE
 
 import numpy as np
 import pytest
@@ -49,14 +51,50 @@ def test_the_times_of_collectives_are_by_repetition_and_size():
     assert (found["all_reduce"][:, 1] > found["all_reduce"][:, 0]).all()
 
 
-def test_torchrun_runs_it():
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    options = ["-m", "bnlib.lab.distributed", "--steps", "10", "--seeds", "2"]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    lines = [line for line in done.stdout.splitlines() if not line.startswith("[Gloo]")]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
+SHORT = ["-m", "bnlib.lab.distributed", "--steps", "10", "--seeds", "2"]
+
+
+def all_parts_are_in(printed):
+    lines = [line for line in printed.splitlines() if not line.startswith("[Gloo]")]
     assert [line[:16].strip() for line in lines] == list(PARTS)
     assert all("test accuracy 0." in line for line in lines)
+
+
+def test_torchrun_runs_it():
+    command = [*TORCHRUN, "--standalone", "--nproc-per-node", "2", *SHORT]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    all_parts_are_in(done.stdout)
+
+
+def test_two_nodes_run_it_together():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    where = ["--rdzv-id", "bn", "--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}"]
+    command = [*TORCHRUN, "--nnodes", "2", "--nproc-per-node", "1", *where, *SHORT]
+    nodes = [subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) for _ in range(2)]
+    try:
+        said = [node.communicate(timeout=300) for node in nodes]
+    finally:
+        for node in nodes:
+            node.kill()
+    assert [node.returncode for node in nodes] == [0, 0], said
+    all_parts_are_in("".join(printed for printed, _ in said))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--steps", "15"], "expected --steps to be a positive multiple of 10, got 15"),
+        (["--steps", "0"], "expected --steps to be a positive multiple of 10, got 0"),
+        (["--seeds", "1"], "expected at least 2 --seeds, got 1"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_the_start(options, message, capsys):
+    with pytest.raises(SystemExit):
+        distributed.main(options)
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -64,6 +102,9 @@ def test_torchrun_runs_it():
 )
 def test_each_process_gets_a_gpu_if_all_of_the_machine_do(gpus, processes, expected, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: True)
     monkeypatch.setenv("LOCAL_RANK", "3")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
     assert str(distributed.device()) == expected
+    monkeypatch.setattr(torch.distributed, "is_nccl_available", lambda: False)
+    assert str(distributed.device()) == "cpu"

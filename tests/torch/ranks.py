@@ -60,11 +60,11 @@ def layer_outcome(shape, splits, mean, kwargs):
     return outcome(made(SyncBatchNorm, shape[1], **kwargs), x, dy, total)
 
 
-def layer_outcome_on_gpu(shape, splits):
-    """Return the outcome of SyncBatchNorm on GPUs, one for each rank."""
-    device = torch.device("cuda", dist.get_rank())
+def layer_outcome_on_gpu(shape, splits, backend):
+    """Return the outcome of SyncBatchNorm on GPUs: by NCCL one for each rank, by gloo one for all."""
+    device = torch.device("cuda", dist.get_rank() if backend == "nccl" else 0)
     torch.cuda.set_device(device)
-    group = dist.new_group(backend="nccl", device_id=device)
+    group = dist.new_group(backend="nccl", device_id=device) if backend == "nccl" else None
     x, dy = (t.to(device) for t in own_part(whole_batch(shape, 100.0), splits))
     layer = made(SyncBatchNorm, shape[1], process_group=group).to(device)
     return outcome(layer, x, dy, lambda t: total(t.cpu()))

@@ -31,14 +31,16 @@ def by_channel(p, x):
     return None if p is None else p.view(1, -1, *[1] * (x.ndim - 2))
 
 
-def made(shape, dtype=torch.float64, mean=3.0):
+def made(shape, dtype=torch.float64, mean=3.0, device="cpu"):
     """Return x, weight and bias as leaves, running statistics, and dy."""
-    x = (random_like(torch.empty(shape, dtype=torch.float64)) * 2 + mean).to(dtype)
+    where = {"dtype": dtype, "device": device}
+    x = (random_like(torch.empty(shape, dtype=torch.float64)) * 2 + mean).to(**where)
     weight, bias, *running = (
-        random_like(torch.empty(shape[1], dtype=torch.float64), k).abs().to(dtype) + 0.5 for k in range(1, 5)
+        random_like(torch.empty(shape[1], dtype=torch.float64), k).abs().to(**where) + 0.5
+        for k in range(1, 5)
     )
     leaves = [t.requires_grad_() for t in (x, weight, bias)]
-    return leaves, running, random_like(torch.empty(shape, dtype=torch.float64), 5).to(dtype)
+    return leaves, running, random_like(torch.empty(shape, dtype=torch.float64), 5).to(**where)
 
 
 def both(group, shape, use=(True, True), momentum=0.3, eps=0.1, **kwargs):
@@ -69,6 +71,17 @@ def close(found, rtol=1e-12, atol=1e-12):
 @pytest.mark.parametrize("shape", [(2, 3), (9, 1), (7, 4, 5), (3, 2, 2, 4)], ids=str)
 def test_values_gradients_and_running_statistics(group, shape):
     close(both(group, shape))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("shape", [(2, 3), (7, 4, 5), (3, 2, 2, 4)], ids=str)
+def test_a_group_of_nccl_on_a_gpu(shape):
+    gpu = torch.device("cuda", 0)
+    dist.init_process_group("nccl", store=dist.HashStore(), rank=0, world_size=1, device_id=gpu)
+    try:
+        close(both(dist.group.WORLD, shape, device=gpu))
+    finally:
+        dist.destroy_process_group()
 
 
 @pytest.mark.parametrize("use", [(False, False), (True, False), (False, True)])

@@ -283,10 +283,13 @@ def test_the_names_are_public():
     assert {"SyncBatchNorm", "convert_sync_batchnorm", "sync_batch_norm"} <= set(bnlib.torch.__all__)
 
 
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
-def test_ranks_on_gpus_are_one_process_with_the_whole():
+@pytest.mark.parametrize("backend", ["gloo", "nccl"])
+def test_ranks_on_gpus_are_one_process_with_the_whole(backend):
+    needed = 2 if backend == "nccl" else 1
+    if torch.cuda.device_count() < needed:
+        pytest.skip(f"needs GPUs: {needed}")
     shape, splits = (24, 3, 2), [10, 14]
-    parts = run_on(2, ranks.layer_outcome_on_gpu, shape, splits)
+    parts = run_on(2, ranks.layer_outcome_on_gpu, shape, splits, backend)
     expected = in_one(shape, 100.0, {})
     for name, value in expected.items():
         np.testing.assert_allclose(joined(parts, name), value, rtol=0, atol=1e-10, err_msg=name)
