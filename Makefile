@@ -63,7 +63,7 @@ dist: $(BUILT)  ## pack the site and the notebooks into one zip in dist
 bench: export OMP_PROC_BIND := true
 bench: export OMP_PLACES := cores
 bench: $(INSTALLED)  ## run the benchmarks one after the other
-	@set -e; for script in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/*.py)); do echo "$$script"; $(BIN)/python $$script; done
+	@set -e; for script in $(filter-out benchmarks/gpu%.py,$(wildcard benchmarks/*.py)); do echo "$$script"; $(BIN)/python $$script; done
 
 test-gpu: $(INSTALLED)  ## run the tests of kernels and shared statistics on the GPU, against float64
 	$(BIN)/python -c 'import torch; torch.cuda.is_available() or exit("expected a GPU that PyTorch can use, got none")'

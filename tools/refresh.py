@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import hashlib
+import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -98,6 +99,7 @@ def main() -> int:
     """Refresh the chapters named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("chapter", nargs="+", help="such as 02, solutions-1, or all")
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what is stored comes from the CPU, on every machine
     failed = 0
     for path in find(parser.parse_args().chapter):
         try:

@@ -227,3 +227,66 @@ def fused_share() -> float:
     apart = (1 + 1) + (2 + 1) + (1 + 1)
     fused = 2 + 1
     return fused / apart
+
+
+@exercise(
+    "17.5",
+    "A kernel for every length",
+    cases=[
+        case(x=features(177, 2, 10).astype(np.float32), n=5, block=4),
+        case(x=features(178, 3, 9).astype(np.float32), n=3, block=8),
+        case(x=features(179, 2, 18).astype(np.float32), n=16, block=4),
+        case(x=features(180, 4, 12).astype(np.float32), n=9, block=2),
+    ],
+    hints=[
+        "With n = 5 and tiles of 4: where do the tiles have to start, and what does the second one hold?",
+        "`range(0, n, BLOCK)` reaches the last value. Its tile goes on behind it.",
+        "`tl.load(..., mask=at < n, other=0.0)` reads where the mask is true, and is 0 elsewhere.",
+    ],
+    explanation="""
+        The last tile starts before n and goes on behind it, where the values do not count. The mask leaves
+        these places unread, and `other` says what stands there: 0, which a sum does not notice. The number
+        of values is n, not that of all places.""",
+    mistakes={
+        "whole tiles": Mistake(
+            "The last tile is left out if it is not full.",
+            "Which values lie behind the last multiple of the block?",
+            "range(0, n, block) => range(0, n - block + 1, block)",
+        ),
+        "no mask": Mistake(
+            "The last tile counts values behind the first n.",
+            "Which places of a tile are to be read?",
+            "min(start + block, n) => start + block",
+            excludes=("whole tiles",),
+        ),
+        "padded length": Mistake(
+            "The sum is divided by the places of all tiles.",
+            "Masked places hold no value.",
+            "total / n => total / (-(-n // block) * block)",
+        ),
+        "width": Mistake(
+            "The sum is divided by the length of the rows.",
+            "How many values of a row count?",
+            "total / n => total / x.shape[1]",
+            excludes=("padded length",),
+        ),
+        "sum": Mistake(
+            "It is the sum.",
+            "By what is it divided?",
+            "total / n => total",
+            excludes=("padded length", "width"),
+        ),
+        "last tile": Mistake(
+            "Only the last tile is kept.",
+            "The tiles have to be added up.",
+            "total = total + => total =",
+            excludes=("whole tiles",),
+        ),
+    },
+)
+def row_means(x: np.ndarray, n: int, block: int) -> np.ndarray:
+    """Return the mean of the first n values of each row of x (C, W), from tiles of ``block`` values."""
+    total = np.zeros(len(x))
+    for start in range(0, n, block):
+        total = total + x[:, start : min(start + block, n)].sum(axis=1)
+    return total / n
