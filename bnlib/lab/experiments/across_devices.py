@@ -1,4 +1,4 @@
-"""What shared statistics are worth at 2 samples a process, and what a collective costs."""
+"""What shared statistics are worth, by samples a process, and what a collective costs."""
 
 from __future__ import annotations
 
@@ -19,12 +19,19 @@ from bnlib.lab.registry import experiment
 from bnlib.torch import BatchNorm1d, SyncBatchNorm
 
 PROCESSES = 4
+SAMPLES = [2, 8, 32]
+"""Of a process in a step."""
 SIZES = [2**n for n in range(7, 23)]
 """Bytes that are summed over the processes: from 16 numbers to half a million."""
 CHANNELS = [16, 64, 256, 1024]
 
 
-@experiment("across_devices", parts=PARTS, seeds=5, at_once=1)
+@experiment(
+    "across_devices",
+    parts={f"{part}, {n}": {**PARTS[part], "samples": n} for part in PARTS for n in SAMPLES},
+    seeds=5,
+    at_once=1,
+)
 def across_devices(settings: Mapping[str, Any], seeds: Sequence[int]) -> Mapping[str, Any]:
     """Loss and accuracy with batch norm by process and with shared statistics, on 4 processes.
 
