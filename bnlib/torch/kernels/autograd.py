@@ -62,8 +62,8 @@ class Kernels(Function):
     def forward(ctx: Any, *inputs: Any) -> Tensor:
         """Compute the output, and keep what the backward pass needs."""
         x, weight, bias, added, mean, var, training, momentum, eps, relu = inputs
-        ctx.training, ctx.eps, ctx.added = training, eps, added is not None
-        ctx.bias_dtype = None if bias is None else bias.dtype
+        ctx.training, ctx.eps = training, eps
+        ctx.bias = None if bias is None else (bias.shape, bias.dtype)
         if training:
             number, tensor = (0.0, momentum) if isinstance(momentum, Tensor) else (float(momentum), None)
             y, statistics, bits = ops.train(
@@ -79,6 +79,7 @@ class Kernels(Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients for x, weight, bias and what was added."""
         x, weight, bits, shift, residual, var = ctx.saved_tensors
+        adds = ctx.needs_input_grad[3]
         if torch.is_grad_enabled() or (not torch.compiler.is_compiling() and is_batched(dy)):
             g = torch.where(unpacked(bits, x), dy, 0) if bits.numel() else dy
             dx, dbias, dweight = plain_backward(g, x, weight, None if ctx.training else (shift, var), ctx.eps)
@@ -94,17 +95,22 @@ class Kernels(Function):
                 bits,
                 ctx.eps,
                 ctx.training,
-                ctx.added and bits.numel() > 0,
+                adds and bits.numel() > 0,
             )
-            dbias, dweight = sums
+            dbias, dweight = sums.unbind()
             dadded = dadded if bits.numel() else dy
         return (
             dx,
-            None if weight is None else dweight.to(weight.dtype),
-            None if ctx.bias_dtype is None else dbias.to(ctx.bias_dtype),
-            dadded if ctx.added else None,
+            None if weight is None else reshaped(dweight, weight.shape, weight.dtype),
+            None if ctx.bias is None else reshaped(dbias, *ctx.bias),
+            dadded if adds else None,
             *[None] * 6,
         )
+
+
+def reshaped(gradient: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    """Return the gradient of a parameter, in its shape: (C,), or with axes of length 1."""
+    return gradient.to(dtype).view(shape)
 
 
 def unpacked(bits: Tensor, x: Tensor) -> Tensor:

@@ -53,9 +53,11 @@ def store_output(
         y += tl.load(added_ptr + at, mask=ok, other=0, eviction_policy="evict_first").to(tl.float32)
     if bits_ptr is not None:
         off = y <= 0  # a NaN passes, as in torch.relu
+        # The tile goes before its bits: then no register holds both.
+        tl.store(y_ptr + at, tl.where(off, 0.0, y), mask=ok, eviction_policy="evict_first")
         store_bits(bits_ptr, ~off, i0, c0, C, M, BLOCK_M, BLOCK_C, CHANNELS_LAST)
-        y = tl.where(off, 0.0, y)
-    tl.store(y_ptr + at, y, mask=ok, eviction_policy="evict_first")
+    else:
+        tl.store(y_ptr + at, y, mask=ok, eviction_policy="evict_first")
 
 
 @triton.jit
@@ -119,9 +121,12 @@ def hold(
         factor = inverse_root(var + eps) * load_parameter(weight_ptr, c, inside, 1.0)
         bias = load_parameter(bias_ptr, c, inside, 0.0)
         z = centered(x.to(tl.float32), shift, residual)
-        # The offsets again, by other steps, which the compiler does not know to be the same: kept until here,
-        # they would take registers that x and the shortcut need.
-        i = (tl.program_id(0) - tl.program_id(0) // MEMBERS * MEMBERS) * BLOCK_M + tl.arange(0, BLOCK_M)
+        # The offsets again: kept until here, they would take registers that x and the shortcut need. The
+        # compiler does not know that the program's second number is 0, and that they are the same therefore;
+        # and it moves nothing from below a barrier to above it.
+        if added_ptr is not None:
+            tl.debug_barrier()
+        i = (member + tl.program_id(1)) * BLOCK_M + tl.arange(0, BLOCK_M)
         at, ok = offsets(i, c, C, S, CHANNELS_LAST), (i < M)[:, None] & inside[None, :]
         store_output(
             z, at, ok, i0, c0, factor, bias, added_ptr, y_ptr, bits_ptr, C, M, BLOCK_M, BLOCK_C, CHANNELS_LAST

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,13 +19,16 @@ VALUES_PER_WARP = 256
 REGISTERS = 128  # of a thread at most: two programs of 8 warps then fit a multiprocessor
 NO_GPU = Device(multiprocessors=4, l2_bytes=1 << 16)  # the interpreter's
 
+T = TypeVar("T")
+
 _tickets: dict[tuple[torch.device, int], Tensor] = {}
+_keeps: ContextVar[bool] = ContextVar("keeps", default=False)  # in this thread: whether tickets are kept
 
 
 def geometry_of(x: Tensor) -> Geometry | None:
     """Return how ``x``, of shape (N, C, ...), lies in memory; None unless it is packed in one of two ways."""
     samples, channels = x.shape[:2]
-    positions = x[0, 0].numel()
+    positions = math.prod(x.shape[2:])
     if positions == 1 and x.is_contiguous():
         return Geometry(samples, channels, 1, channels_last=True)
     if x.is_contiguous():
@@ -50,14 +55,32 @@ def device_of(device: torch.device) -> Device:
     return Device(found.multi_processor_count, found.L2_cache_size)
 
 
-def tickets(device: torch.device, number: int) -> Tensor:
-    """Return ``number`` zeros in int32, which the kernels leave at zero.
+def keeping_tickets(function: Callable[..., T], *arguments: Any) -> T:
+    """Return ``function(*arguments)``, whose launches may keep their tickets for later ones.
 
-    They are kept for each stream, whose kernels run one after the other. A graph gets its own.
+    Not for operators: what lives on after a call is an error where ``torch.compile`` records CUDA graphs,
+    whose memory comes from a pool of their own.
     """
+    before = _keeps.set(True)
+    try:
+        return function(*arguments)
+    finally:
+        _keeps.reset(before)
+
+
+def stream_of(device: torch.device) -> int | None:
+    """Return the stream on which kernels run one after the other; None where there is none, or for a graph."""
     if device.type != "cuda" or torch.cuda.is_current_stream_capturing():
+        return None
+    return torch.cuda.current_stream(device).cuda_stream
+
+
+def tickets(device: torch.device, number: int) -> Tensor:
+    """Return ``number`` zeros in int32, which the kernels leave at zero: fresh, or kept for each stream."""
+    stream = stream_of(device) if _keeps.get() else None
+    if stream is None:
         return torch.zeros(number, dtype=torch.int32, device=device)
-    key = device, torch.cuda.current_stream(device).cuda_stream
+    key = device, stream
     if key not in _tickets or _tickets[key].numel() < number:
         _tickets[key] = torch.zeros(max(1024, power_of_two(number)), dtype=torch.int32, device=device)
     return _tickets[key]

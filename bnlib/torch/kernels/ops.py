@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from bnlib.torch.kernels.launch import Launch, packed_geometry_of
+from bnlib.torch.kernels.launch import Launch, keeping_tickets, packed_geometry_of
 
 __all__ = ["backward", "evaluate", "train"]
 
@@ -144,7 +144,7 @@ def train(*arguments: Any) -> Results:
     if torch.compiler.is_compiling():
         return cast(Results, training_operator(*arguments))
     torch.autograd.graph.increment_version([t for t in arguments[2:4] if t is not None])
-    return training_pass(*arguments)
+    return keeping_tickets(training_pass, *arguments)
 
 
 def evaluate(*arguments: Any) -> tuple[Tensor, Tensor]:
@@ -158,4 +158,4 @@ def backward(*arguments: Any) -> Results:
     """Do what ``backward_pass`` does, in a graph or at once."""
     if torch.compiler.is_compiling():
         return cast(Results, backward_operator(*arguments))
-    return backward_pass(*arguments)
+    return keeping_tickets(backward_pass, *arguments)

@@ -9,7 +9,8 @@ import torch
 
 ON_GPU = torch.cuda.is_available()
 INSTALLED = importlib.util.find_spec("triton") is not None
-collect_ignore = [] if INSTALLED else ["test_kernel_backward.py", "test_kernel_forward.py", "test_fused.py"]
+NEEDED = ["test_compiled.py", "test_fused.py", "test_kernel_backward.py", "test_kernel_forward.py"]
+collect_ignore = [] if INSTALLED else NEEDED
 
 if INSTALLED and not ON_GPU:  # Triton decides what it is when it is imported
     before = os.environ.get("TRITON_INTERPRET")

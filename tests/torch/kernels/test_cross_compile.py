@@ -28,14 +28,19 @@ SCATTERED = {("one", "contiguous"), ("odd", "contiguous")}  # whose runs of neig
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    """Compile all cases in a process where Triton is no interpreter."""
+def found(tmp_path_factory):
+    """Compile all cases, and the held tiles of the timed shapes, in a process where Triton is no interpreter."""
     environment = os.environ | {"TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton"))}
     environment.pop("TRITON_INTERPRET", None)
     command = [sys.executable, PROGRAM, json.dumps(CASES)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert not done.returncode, done.stderr[-2000:]
     return json.loads(done.stdout)
+
+
+@pytest.fixture
+def compiled(found):
+    return found["cases"]
 
 
 def test_every_kernel_compiles_in_every_dtype(compiled):
@@ -49,9 +54,15 @@ def test_nothing_spills(compiled):
     assert not [row for row in compiled if row["spilled"]]
 
 
-def test_programs_with_a_barrier_fit_a_multiprocessor_two_at_a_time(compiled):
-    held = [row for row in compiled if row["kernel"].startswith("hold")]
-    assert held
+def test_no_held_tile_of_a_timed_shape_spills_its_shortcut(found):
+    assert len(found["held"]) >= 15
+    assert {row["kernel"] for row in found["held"]} == {"hold"}
+    assert not [row for row in found["held"] if row["spilled"]]
+
+
+def test_programs_with_a_barrier_fit_a_multiprocessor_two_at_a_time(found):
+    held = [row for row in found["cases"] if row["kernel"].startswith("hold")] + found["held"]
+    assert len(held) > len(found["held"])
     assert all(2 * row["registers"] * row["threads"] <= 65536 for row in held)
 
 

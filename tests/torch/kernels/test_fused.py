@@ -80,6 +80,38 @@ def test_upstream_gradients_in_another_layout():
     close(fused(constant, True)[1][2], exact(constant, True, act=True)[1][2])
 
 
+@pytest.mark.parametrize("double", [False, True])
+def test_gradients_have_the_shapes_of_the_parameters(double):
+    b = draw((4, 3, 5, 7))
+    x = b.x.clone().requires_grad_()
+    rows = [t.view(3, 1, 1).clone().requires_grad_() for t in (b.weight, b.bias)]
+    y = kernels.batch_norm(x, None, None, *rows, True, 0.1, 1e-5)
+    gradients = torch.autograd.grad(y, rows, b.dy, create_graph=double)
+    for ours, theirs in zip(gradients, exact(b, True, act=False)[1][1:], strict=True):
+        assert ours.shape == (3, 1, 1)
+        close(ours.detach().view(3), theirs, times=140**0.5)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_shortcut_that_needs_no_gradient_gets_none(monkeypatch, wanted):
+    written = []
+    once = backward.differentiate
+
+    def watched(*arguments):
+        results = once(*arguments)
+        written.append(results[1] is not None)
+        return results
+
+    monkeypatch.setattr(backward, "differentiate", watched)
+    b = draw((4, 3, 5, 7))
+    x, added = b.x.clone().requires_grad_(), b.added.clone().requires_grad_(wanted)
+    y = kernels.batch_norm(x, None, None, b.weight, b.bias, True, 0.1, 1e-5, added, relu=True)
+    y.backward(b.dy)
+    assert written == [wanted]
+    assert (added.grad is not None) == wanted
+    close(x.grad, exact(b, True, act=True)[1][0])
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_the_momentum_may_be_a_tensor(training):
     batch = draw((4, 3, 5, 7))

@@ -1,13 +1,18 @@
 """What needs a GPU: barriers, large tensors, graphs, streams. The tests beside this one run there too."""
 
+from typing import get_args
+
 import pytest
 import torch
 from cases import Batch, close, exact
 
 from bnlib.torch import BatchNorm2d, batch_norm, kernels
 from bnlib.torch.kernels.launch import Launch
+from bnlib.torch.kernels.plan import Method
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+by_torch_compile = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 
 LARGE = [
     (32, 2048, 7, 7),
@@ -15,6 +20,7 @@ LARGE = [
     (64, 64, 112, 112),
     (128, 256, 14, 14),
     (8, 4, 1024, 1024),
+    (16, 4, 512, 512),
     (4096, 64),
     (65536, 512),
     (20, 6, 65536),
@@ -78,9 +84,14 @@ def test_large_batches_agree_with_float64(shape, layout, dtype, act):
         torch.cuda.empty_cache()
 
 
-def test_all_methods_are_among_them():
-    made = [Launch.of(draw(s, "contiguous", torch.float32, 0).x, 1).plan.method for s in LARGE]
-    assert {"one", "group"} <= set(made)
+@pytest.mark.parametrize("tensors", [1, 2])  # forward, backward
+def test_all_methods_are_among_them(tensors):
+    made = {
+        Launch.of(torch.empty(s, dtype=dtype, device="cuda"), tensors).plan.method
+        for s in LARGE
+        for dtype in (torch.float32, torch.float16)
+    }
+    assert made == set(get_args(Method))
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels last"])
@@ -130,6 +141,7 @@ def test_a_captured_graph_and_another_stream():
         assert torch.equal(y, batch_norm(x, None, None, training=True))
 
 
+@by_torch_compile
 def test_torch_compile_by_inductor():
     layer = BatchNorm2d(8, device="cuda")
     x = torch.randn(16, 8, 12, 12, device="cuda", requires_grad=True)
@@ -140,3 +152,23 @@ def test_torch_compile_by_inductor():
     torch.testing.assert_close(y, expected)
     torch.testing.assert_close(dx, torch.autograd.grad(expected.square().sum(), x)[0])
     torch.testing.assert_close(layer.running_var, fresh.running_var)
+
+
+@by_torch_compile
+@pytest.mark.parametrize("mode", ["reduce-overhead", "max-autotune"])
+def test_torch_compile_by_graphs_of_cuda(mode):
+    shape = (32, 64, 56, 56)  # whose channels are shared by programs, which need tickets
+    fast, plain = (BatchNorm2d(shape[1], device="cuda") for _ in range(2))
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda t: fast(t.sin()).relu(), fullgraph=True, mode=mode)
+    for seed in range(5):  # eager, recorded, replayed
+        torch.compiler.cudagraph_mark_step_begin()
+        batch = draw(shape, "contiguous", torch.float32, seed)
+        results = []
+        for function in (compiled, lambda t: plain(t.sin()).relu()):
+            x = batch.x.clone().requires_grad_()
+            y = function(x)
+            (dx,) = torch.autograd.grad(y, x, batch.dy)
+            results.append((y.detach().clone(), dx.clone()))
+        torch.testing.assert_close(*results)
+    torch.testing.assert_close(fast.running_var, plain.running_var)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import bnlib.torch
-from bnlib.torch.kernels.dispatch import fits
+from bnlib.torch.kernels.dispatch import MOST_VALUES, fits
 from bnlib.torch.kernels.launch import Launch, geometry_of
 from bnlib.torch.kernels.plan import Device, Geometry, hold, make_plan, power_of_two
 
@@ -146,6 +146,18 @@ def test_what_fits():
     assert not fits(x, added=x.half())
     assert not fits(torch.zeros(1, 70000, 2))
     assert not fits(torch.zeros(1).expand(2**31, 1))
+    assert fits(torch.empty(2**31 - 2**22, 1, device="meta"))
+    assert not fits(torch.empty(2**31 - 2**21, 1, device="meta"))
+
+
+@pytest.mark.parametrize("tensors", [1, 2])
+@pytest.mark.parametrize("itemsize", [2, 4])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_no_loop_over_what_fits_steps_past_two_to_the_31(channels_last, itemsize, tensors):
+    most = Geometry(MOST_VALUES, 1, 1, True) if channels_last else Geometry(1, 1, MOST_VALUES, False)
+    plan = make_plan(most, itemsize, tensors, H200)
+    assert plan.members * plan.block_m > 2**16
+    assert most.values + plan.members * plan.block_m < 2**31
 
 
 def test_on_the_cpu_nothing_goes_to_the_kernels():
