@@ -87,6 +87,7 @@ def execute(run: Run, cores: int) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "--quiet", "-rN", "--dist", "loadfile"]
     command += ["--numprocesses", str(max(1, cores // run.threads)), *run.arguments]
     environment = os.environ | run.environment
+    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # waiting threads leave the cores to others
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         if run.rounding is not None:
             environment["IPYTHONDIR"] = str(ipython_folder(Path(folder), run.rounding))

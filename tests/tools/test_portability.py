@@ -52,6 +52,7 @@ def test_a_failure_is_shown_and_returned(code, monkeypatch, capsys):
     monkeypatch.setattr(subprocess, "run", run)
     assert portability.main(["--quick", "--cores", "4"]) == code
     assert [command[7:9] for command, _ in seen] == [["--numprocesses", n] for n in "244"]
+    assert {environment["OMP_WAIT_POLICY"] for _, environment in seen} == {"PASSIVE"}
     assert ["IPYTHONDIR" in environment for _, environment in seen] == [False, True, False]
     printed = capsys.readouterr().out
     assert ("FAILED" in printed, "details" in printed) == (bool(code), bool(code))
