@@ -13,24 +13,26 @@ from bnlib.torch.kernels.launch import geometry_of
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 LEAST_CAPABILITY = (8, 0)
-MOST_VALUES = (
-    2**31 - 2**22
-)  # of a channel: its indices are int32, and all programs may step past it by a tile
+# of a channel: its indices are int32, and all programs may step past it by a tile
+MOST_VALUES = 2**31 - 2**22
 MOST_CHANNELS = 65535  # the second axis of a grid
 
 
-@torch.compiler.assume_constant_result  # called while torch.compile traces, which warns of a cache it meets
 def runs_on(device: torch.device) -> bool:
     """Tell whether Triton is installed and compiles for ``device``."""
-    return compiles_for(device)
+    if torch.compiler.is_compiling():  # which would warn of a cache
+        return compiles_for(device)
+    return known(device)
 
 
-@lru_cache
 def compiles_for(device: torch.device) -> bool:
-    """Do what ``runs_on`` does, once for each device."""
+    """Find out what ``runs_on`` tells."""
     if device.type != "cuda" or torch.version.cuda is None or find_spec("triton") is None:
         return False
     return torch.cuda.get_device_capability(device) >= LEAST_CAPABILITY
+
+
+known = lru_cache(compiles_for)
 
 
 def suits(x: Tensor, *others: Tensor | None, added: Tensor | None = None) -> bool:

@@ -121,13 +121,13 @@ def hold(
         factor = inverse_root(var + eps) * load_parameter(weight_ptr, c, inside, 1.0)
         bias = load_parameter(bias_ptr, c, inside, 0.0)
         z = centered(x.to(tl.float32), shift, residual)
-        # The offsets again: kept until here, they would take registers that x and the shortcut need. The
-        # compiler does not know that the program's second number is 0, and that they are the same therefore;
-        # and it moves nothing from below a barrier to above it.
         if added_ptr is not None:
+            # The offsets again: kept until here, they would take registers that x and the shortcut need. The
+            # compiler does not know that the program's second number is 0, and that they are the same
+            # therefore; and it moves nothing from below a barrier to above it.
             tl.debug_barrier()
-        i = (member + tl.program_id(1)) * BLOCK_M + tl.arange(0, BLOCK_M)
-        at, ok = offsets(i, c, C, S, CHANNELS_LAST), (i < M)[:, None] & inside[None, :]
+            i = (member + tl.program_id(1)) * BLOCK_M + tl.arange(0, BLOCK_M)
+            at, ok = offsets(i, c, C, S, CHANNELS_LAST), (i < M)[:, None] & inside[None, :]
         store_output(
             z, at, ok, i0, c0, factor, bias, added_ptr, y_ptr, bits_ptr, C, M, BLOCK_M, BLOCK_C, CHANNELS_LAST
         )

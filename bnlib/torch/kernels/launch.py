@@ -69,7 +69,7 @@ def keeping_tickets(function: Callable[..., T], *arguments: Any) -> T:
 
 
 def stream_of(device: torch.device) -> int | None:
-    """Return the stream on which kernels run one after the other; None where there is none, or for a graph."""
+    """Return the stream on which kernels run one after the other; None off the GPU, and for a graph."""
     if device.type != "cuda" or torch.cuda.is_current_stream_capturing():
         return None
     return torch.cuda.current_stream(device).cuda_stream

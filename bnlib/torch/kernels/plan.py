@@ -5,7 +5,8 @@ Batch norm computes little and moves much, so the plan is made by the bytes of a
 - ``one``: a channel fits into the registers of one program, which reads it once;
 - ``group``: it fits into those of a group of programs, which exchange their sums at a barrier;
 - ``l2``: it fits into the cache of the chip: as many channels as fit are summed, then read again from there;
-- ``split``: it fits nowhere: its sums are split among programs, and memory is read twice.
+- ``split``: it fits nowhere, or into the cache in too many turns: its sums are split among programs, and
+  memory is read twice.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ VECTOR_BYTES = 16  # that one instruction loads
 SMALL_BYTES = 16 << 10  # below this a barrier costs more than the other programs save
 ROW_BYTES = 128  # of neighbouring channels that one program reads: a line of the cache
 MOST_L2_BYTES = 25 << 20
+MOST_SLICES = 4  # each is launched on its own: many small launches take longer than reading memory again
 PROGRAMS_HELD, PROGRAMS_STREAMED = 2, 4  # on each multiprocessor
 MOST_MEMBERS_CHANNELS_LAST = 64  # each merges the sums of all others, for a row of channels
 
@@ -150,7 +152,7 @@ def stream(geometry: Geometry, itemsize: int, tensors: int, device: Device) -> P
     at_once, method = geometry.channels, "split"
     if fitting >= geometry.channels:
         method = "l2"
-    elif fitting and not geometry.channels_last:
+    elif not geometry.channels_last and geometry.channels <= MOST_SLICES * fitting:
         at_once, method = fitting, "l2"
     block_m = max(8, min(STREAMED_VALUES // (block_c * tensors), power_of_two(m)))
     blocks = -(-at_once // block_c)

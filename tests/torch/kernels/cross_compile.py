@@ -112,10 +112,9 @@ def launch_held():
     x, bits, seen = torch.empty(16), torch.empty(16, dtype=torch.uint8), set()
     rows = [torch.empty(16) for _ in range(4)]
     for (n, c, *sides), channels_last in itertools.product(TIMED, (False, True)):
-        positions = math.prod(sides)
-        geometry = (
-            plan.Geometry(n * positions, c, 1, True) if channels_last else plan.Geometry(n, c, positions, False)
-        )
+        places = math.prod(sides)
+        size = (n * places, c, 1) if channels_last else (n, c, places)
+        geometry = plan.Geometry(*size, channels_last)
         made = launch.Launch(geometry, plan.make_plan(geometry, 4, 1, H200))
         cut = *made.tile.values(), made.chunk, made.plan.members == 1
         if not made.plan.holds or cut in seen:

@@ -29,7 +29,7 @@ SCATTERED = {("one", "contiguous"), ("odd", "contiguous")}  # whose runs of neig
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    """Compile all cases, and the held tiles of the timed shapes, in a process where Triton is no interpreter."""
+    """Compile all cases, and held tiles of timed shapes, in a process where Triton is no interpreter."""
     environment = os.environ | {"TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton"))}
     environment.pop("TRITON_INTERPRET", None)
     command = [sys.executable, PROGRAM, json.dumps(CASES)]

@@ -12,7 +12,10 @@ from bnlib.torch.kernels.plan import Method
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
-by_torch_compile = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+by_torch_compile = pytest.mark.filterwarnings(
+    "ignore:.*should not be instantiated:DeprecationWarning",
+    "ignore:TensorFloat32 tensor cores:UserWarning",  # of products of matrices, of which there is none
+)
 
 LARGE = [
     (32, 2048, 7, 7),

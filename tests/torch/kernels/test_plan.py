@@ -4,7 +4,7 @@ import torch
 import bnlib.torch
 from bnlib.torch.kernels.dispatch import MOST_VALUES, fits
 from bnlib.torch.kernels.launch import Launch, geometry_of
-from bnlib.torch.kernels.plan import Device, Geometry, hold, make_plan, power_of_two
+from bnlib.torch.kernels.plan import MOST_SLICES, Device, Geometry, hold, make_plan, power_of_two
 
 H200 = Device(multiprocessors=132, l2_bytes=50 << 20)
 SMALL = Device(multiprocessors=20, l2_bytes=4 << 20)
@@ -59,8 +59,8 @@ def test_what_goes_through_the_cache_fits_it(geometry, itemsize, tensors, device
     if plan.method == "l2":
         assert held <= min(25 << 20, device.l2_bytes // 2)
     if plan.method == "split":
-        one = held // plan.channels_at_once * (geometry.channels if geometry.channels_last else 1)
-        assert one > min(25 << 20, device.l2_bytes // 2)
+        fitting = min(25 << 20, device.l2_bytes // 2) // (held // geometry.channels)
+        assert geometry.channels > fitting * (1 if geometry.channels_last else MOST_SLICES)
         assert plan.channels_at_once == geometry.channels
 
 
@@ -78,8 +78,9 @@ def test_the_chip_is_not_left_idle(geometry, itemsize, tensors, device):
     [
         (Geometry(32, 2048, 49, False), ("one", "one")),
         (Geometry(32, 64, 3136, False), ("group", "group")),
-        (Geometry(256, 64, 12544, False), ("l2", "l2")),
-        (Geometry(4, 128, 1 << 20, False), ("l2", "split")),
+        (Geometry(256, 64, 12544, False), ("split", "split")),
+        (Geometry(4, 128, 1 << 20, False), ("split", "split")),
+        (Geometry(20, 6, 65536, False), ("group", "l2")),
         (Geometry(1568, 2048, 1, True), ("group", "group")),
         (Geometry(65536, 64, 1, True), ("l2", "split")),
         (Geometry(1 << 20, 1024, 1, True), ("split", "split")),
@@ -165,9 +166,10 @@ def test_on_the_cpu_nothing_goes_to_the_kernels():
 
 
 def test_launches_cover_all_channels():
-    plan = make_plan(Geometry(256, 64, 12544, False), 4, 1, H200)
-    launch = Launch(Geometry(256, 64, 12544, False), plan)
-    slices = list(launch.slices())
+    geometry = Geometry(20, 6, 65536, False)
+    plan = make_plan(geometry, 4, 2, H200)
+    slices = list(Launch(geometry, plan).slices())
+    assert 1 < len(slices) <= MOST_SLICES
     assert [a for a, _, _ in slices] == [0, *(b for _, b, _ in slices[:-1])]
-    assert slices[-1][1] == 64
+    assert slices[-1][1] == 6
     assert all(grid == (plan.members, last - first) for first, last, grid in slices)
