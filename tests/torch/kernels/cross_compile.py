@@ -24,6 +24,9 @@ from triton.runtime.jit import JITFunction
 
 from bnlib.torch.kernels import backward, forward, launch, plan
 
+sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
+import gpu_cases
+
 H200 = plan.Device(multiprocessors=132, l2_bytes=50 << 20)
 SHAPES = {
     "one": (32, 2048, 7, 7),
@@ -34,12 +37,6 @@ SHAPES = {
     "rows": (256, 1024),
     "long rows": (65536, 64),
 }
-# Channels and sides of the batch norms of ResNet-50; with these batch sizes, in both layouts, they are timed
-RESNET50 = [
-    (64, 112), (64, 56), (256, 56), (128, 56), (128, 28), (512, 28),
-    (256, 28), (256, 14), (1024, 14), (512, 14), (512, 7), (2048, 7),
-]  # fmt: skip
-TIMED = [(n, c, s, s) for n in (32, 128, 256) for c, s in RESNET50] + [(128, 64), (4096, 64), (4096, 512)]
 
 
 class NoDriver:
@@ -111,7 +108,7 @@ def launch_held():
     """
     x, bits, seen = torch.empty(16), torch.empty(16, dtype=torch.uint8), set()
     rows = [torch.empty(16) for _ in range(4)]
-    for (n, c, *sides), channels_last in itertools.product(TIMED, (False, True)):
+    for (n, c, *sides), channels_last in itertools.product(gpu_cases.SHAPES, (False, True)):
         places = math.prod(sides)
         size = (n * places, c, 1) if channels_last else (n, c, places)
         geometry = plan.Geometry(*size, channels_last)
