@@ -1,8 +1,7 @@
-"""The forward pass on the GPU: three kernels and what launches them.
+"""The forward pass on the GPU: the kernel that reads x once, and what launches all.
 
-``y = weight * (x - mean) / sqrt(var + eps) + bias``, then ``+ residual`` and ReLU where asked for. ``hold``
-reads x once; ``moments`` and ``normalize`` read it twice; ``normalize`` alone is evaluation. The mean is kept
-as ``shift + residual``, so that ``(x - shift) - residual`` loses no digit to a large mean.
+``y = weight * (x - mean) / sqrt(var + eps) + bias``, then ``+ residual`` and ReLU where asked for. The mean
+is kept as ``shift + residual``, so that ``(x - shift) - residual`` loses no digit to a large mean.
 """
 
 from __future__ import annotations
@@ -12,52 +11,19 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from bnlib.torch.kernels.forward_streamed import moments, normalize, store_output, through_cache
 from bnlib.torch.kernels.launch import Launch
 from bnlib.torch.kernels.tiles import (
-    arrive_last,
     centered,
     inverse_root,
     leave,
     load_parameter,
-    load_statistics,
     merge_moments,
     offsets,
-    store_bits,
     store_moments,
     store_statistics,
     wait_for_all,
 )
-
-
-@triton.jit
-def store_output(
-    z,  # (BLOCK_M, BLOCK_C) float32, x - mean
-    at,
-    ok,
-    i0,
-    c0,
-    factor,  # (BLOCK_C,)
-    bias,
-    added_ptr,
-    y_ptr,
-    bits_ptr,
-    C,
-    M,
-    BLOCK_M: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-    CHANNELS_LAST: tl.constexpr,
-):
-    """Scale, shift, add, apply ReLU, and store a tile and its bits."""
-    y = z * factor[None, :] + bias[None, :]
-    if added_ptr is not None:
-        y += tl.load(added_ptr + at, mask=ok, other=0, eviction_policy="evict_first").to(tl.float32)
-    if bits_ptr is not None:
-        off = y <= 0  # a NaN passes, as in torch.relu
-        # The tile goes before its bits: then no register holds both.
-        tl.store(y_ptr + at, tl.where(off, 0.0, y), mask=ok, eviction_policy="evict_first")
-        store_bits(bits_ptr, ~off, i0, c0, C, M, BLOCK_M, BLOCK_C, CHANNELS_LAST)
-    else:
-        tl.store(y_ptr + at, y, mask=ok, eviction_policy="evict_first")
 
 
 @triton.jit
@@ -133,118 +99,6 @@ def hold(
         )
 
 
-@triton.jit
-def moments(
-    x_ptr,  # (N, C, S), or (M, C) where CHANNELS_LAST
-    statistics_ptr,  # (3, C) float32: shift, residual, variance
-    running_mean_ptr,  # (C,), or None
-    running_var_ptr,
-    momentum_ptr,  # one float32 in place of momentum, or None
-    parts_ptr,  # (4, programs, C) float32, or None where one program sums alone
-    ticket_ptr,  # (blocks of channels,) int32, zero, or None
-    momentum,
-    first,  # channel
-    last,
-    CHANNELS,
-    POSITIONS,
-    M,  # values of a channel
-    RUN: tl.constexpr,
-    CHANNELS_LAST: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-    CHUNK: tl.constexpr,
-    POLICY: tl.constexpr,
-):
-    """Compute the statistics of the channels from ``first`` to ``last``.
-
-    Each program sums ``x - shift`` and its square in one pass; its shift is the mean of its first tile. The
-    last of the programs of a block of channels merges their sums.
-    """
-    C = RUN if CHANNELS_LAST and RUN > 0 else CHANNELS
-    S = RUN if not CHANNELS_LAST and RUN > 0 else POSITIONS
-    member, MEMBERS, block = tl.program_id(0), tl.num_programs(0), tl.program_id(1)
-    c = first + block * BLOCK_C + tl.arange(0, BLOCK_C)
-    inside = c < (C if CHANNELS_LAST else last)
-    i = member * BLOCK_M + tl.arange(0, BLOCK_M)
-    at, ok = offsets(i, c, C, S, CHANNELS_LAST), (i < M)[:, None] & inside[None, :]
-    x = tl.load(x_ptr + at, mask=ok, other=0, eviction_policy=POLICY).to(tl.float32)
-    n = tl.minimum(M - member * BLOCK_M, BLOCK_M)
-    shift = tl.sum(x, 0) / n
-    sums = tl.where(ok, x - shift[None, :], 0.0)
-    squares = sums * sums
-    for start in range((member + MEMBERS) * BLOCK_M, M, MEMBERS * BLOCK_M):
-        i = start + tl.arange(0, BLOCK_M)
-        at, ok = offsets(i, c, C, S, CHANNELS_LAST), (i < M)[:, None] & inside[None, :]
-        x = tl.load(x_ptr + at, mask=ok, other=0, eviction_policy=POLICY).to(tl.float32)
-        z = tl.where(ok, x - shift[None, :], 0.0)
-        sums += z
-        squares += z * z
-        n += tl.minimum(M - start, BLOCK_M)
-    total = tl.sum(sums, 0)
-    residual = total / n
-    square = tl.sum(squares, 0) - total * residual
-    if parts_ptr is None:
-        store_statistics(
-            statistics_ptr, running_mean_ptr, running_var_ptr, momentum_ptr, momentum,
-            c, inside, C, M, shift, residual, square / n,
-        )  # fmt: skip
-    else:
-        store_moments(parts_ptr, member, c, inside, C, shift, residual, square, n.to(tl.float32), MEMBERS)
-        if arrive_last(ticket_ptr + block, MEMBERS):
-            shift, residual, var = merge_moments(parts_ptr, c, inside, C, M, MEMBERS, CHUNK)
-            store_statistics(
-                statistics_ptr, running_mean_ptr, running_var_ptr, momentum_ptr, momentum,
-                c, inside, C, M, shift, residual, var,
-            )  # fmt: skip
-
-
-@triton.jit
-def normalize(
-    x_ptr,  # (N, C, S), or (M, C) where CHANNELS_LAST
-    added_ptr,  # the same, or None
-    y_ptr,  # the same
-    bits_ptr,  # uint8, see bit_offsets, or None
-    shift_ptr,  # (C,)
-    residual_ptr,  # (C,), or None
-    var_ptr,  # (C,)
-    weight_ptr,  # (C,), or None
-    bias_ptr,
-    eps,
-    first,  # channel
-    last,
-    CHANNELS,
-    POSITIONS,
-    M,  # values of a channel
-    RUN: tl.constexpr,
-    CHANNELS_LAST: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_C: tl.constexpr,
-):
-    """Normalize the channels from ``first`` to ``last`` by given statistics.
-
-    It goes backwards: what ``moments`` read last is still in the cache.
-    """
-    C = RUN if CHANNELS_LAST and RUN > 0 else CHANNELS
-    S = RUN if not CHANNELS_LAST and RUN > 0 else POSITIONS
-    member, MEMBERS = tl.program_id(0), tl.num_programs(0)
-    c0 = first + tl.program_id(1) * BLOCK_C
-    c = c0 + tl.arange(0, BLOCK_C)
-    inside = c < (C if CHANNELS_LAST else last)
-    shift, residual, inv_std = load_statistics(shift_ptr, residual_ptr, var_ptr, c, inside, eps)
-    factor = inv_std * load_parameter(weight_ptr, c, inside, 1.0)
-    bias = load_parameter(bias_ptr, c, inside, 0.0)
-    tiles = tl.cdiv(tl.cdiv(M, BLOCK_M) - member, MEMBERS)
-    for k in range(0, tiles):
-        i0 = (member + (tiles - 1 - k) * MEMBERS) * BLOCK_M
-        i = i0 + tl.arange(0, BLOCK_M)
-        at, ok = offsets(i, c, C, S, CHANNELS_LAST), (i < M)[:, None] & inside[None, :]
-        x = tl.load(x_ptr + at, mask=ok, other=0, eviction_policy="evict_first").to(tl.float32)
-        z = centered(x, shift, residual)
-        store_output(
-            z, at, ok, i0, c0, factor, bias, added_ptr, y_ptr, bits_ptr, C, M, BLOCK_M, BLOCK_C, CHANNELS_LAST
-        )
-
-
 def train(
     x: Tensor,
     added: Tensor | None,
@@ -263,8 +117,9 @@ def train(
     plan = launch.plan
     y, statistics = torch.empty_like(x), x.new_empty(3, launch.channels, dtype=torch.float32)
     parts, ticket = launch.workspace(4, x)
-    if plan.holds:
-        hold[launch.grid_of_groups()](
+    if plan.in_one_launch:
+        kernel = hold if plan.holds else through_cache
+        kernel[launch.grid_of_groups()](
             x, added, y, bits, statistics, *running, weight, bias, parts, ticket, plan.members, momentum, eps,
             *launch.sizes, **launch.tile, CHUNK=launch.chunk, **launch.options(barrier=plan.members > 1),
         )  # fmt: skip

@@ -5,8 +5,7 @@ Batch norm computes little and moves much, so the plan is made by the bytes of a
 - ``one``: a channel fits into the registers of one program, which reads it once;
 - ``group``: it fits into those of a group of programs, which exchange their sums at a barrier;
 - ``l2``: it fits into the cache of the chip: as many channels as fit are summed, then read again from there;
-- ``split``: it fits nowhere, or into the cache in too many turns: its sums are split among programs, and
-  memory is read twice.
+- ``split``: it fits nowhere: its sums are split among programs, and memory is read twice.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ VECTOR_BYTES = 16  # that one instruction loads
 SMALL_BYTES = 16 << 10  # below this a barrier costs more than the other programs save
 ROW_BYTES = 128  # of neighbouring channels that one program reads: a line of the cache
 MOST_L2_BYTES = 25 << 20
-MOST_SLICES = 4  # each is launched on its own: many small launches take longer than reading memory again
 PROGRAMS_HELD, PROGRAMS_STREAMED = 2, 4  # on each multiprocessor
 MOST_MEMBERS_CHANNELS_LAST = 64  # each merges the sums of all others, for a row of channels
 
@@ -73,8 +71,9 @@ class Plan:
         block_m: values of a channel in the tile of a program, a power of 2.
         block_c: channels in that tile, a power of 2.
         members: programs that share each block of channels.
-        groups: groups of ``members`` programs that run at a time, for ``one`` and ``group``.
-        channels_at_once: channels of one launch.
+        groups: groups of ``members`` programs that run at a time and take blocks of channels in turns; 0
+            where sums and output are two launches.
+        channels_at_once: channels of one launch where there are two.
     """
 
     method: Method
@@ -89,9 +88,16 @@ class Plan:
         """Whether the input stays in registers between the sums and the output."""
         return self.method in ("one", "group")
 
+    @property
+    def in_one_launch(self) -> bool:
+        """Whether one kernel does all."""
+        return self.groups > 0
+
     def in_two_launches(self) -> Plan:
         """Return the plan without a barrier that makes the same sums."""
-        return replace(self, method="split") if self.method == "group" else self
+        if self.method == "one":
+            return self
+        return replace(self, method="split" if self.method == "group" else self.method, groups=0)
 
 
 def power_of_two(n: int) -> int:
@@ -149,12 +155,14 @@ def stream(geometry: Geometry, itemsize: int, tensors: int, device: Device) -> P
     m, block_c = geometry.values, block_channels(geometry, itemsize)
     share = min(MOST_L2_BYTES, device.l2_bytes // 2)
     fitting = share // (m * itemsize * tensors)
-    at_once, method = geometry.channels, "split"
-    if fitting >= geometry.channels:
-        method = "l2"
-    elif not geometry.channels_last and geometry.channels <= MOST_SLICES * fitting:
-        at_once, method = fitting, "l2"
     block_m = max(8, min(STREAMED_VALUES // (block_c * tensors), power_of_two(m)))
-    blocks = -(-at_once // block_c)
-    members = max(1, min(PROGRAMS_STREAMED * device.multiprocessors // blocks, -(-m // block_m)))
-    return Plan(method, block_m, block_c, members, 1, at_once)  # type: ignore[arg-type]
+    tiles = -(-m // block_m)
+    if fitting and not geometry.channels_last:
+        resident = PROGRAMS_HELD * device.multiprocessors
+        groups = min(fitting, geometry.channels, resident)
+        members = min(resident // groups, tiles)
+        return Plan("l2", block_m, block_c, members, groups, groups)
+    blocks = -(-geometry.channels // block_c)
+    members = max(1, min(PROGRAMS_STREAMED * device.multiprocessors // blocks, tiles))
+    method: Method = "l2" if fitting >= geometry.channels else "split"
+    return Plan(method, block_m, block_c, members, 0, geometry.channels)

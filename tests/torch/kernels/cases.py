@@ -10,6 +10,8 @@ from bnlib.torch.kernels.launch import Launch, geometry_of
 from bnlib.torch.kernels.plan import Plan
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+# Members and groups of programs; the interpreter runs one after the other, so none may wait for another there
+TURNS = [(1, 1), (1, 2), (1, 5), *([(2, 1), (3, 2), (8, 5)] if DEVICE == "cuda" else [])]
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 SHAPES = [(9, 1), (33, 20), (2, 8, 1, 1), (4, 3, 5, 7), (5, 8, 4, 4), (3, 5, 16), (2, 3, 3, 4, 5), (70, 40)]
 # The rounding of the output and of sums of some 500 values of size 1; half the last digit of an output of 4
@@ -72,12 +74,14 @@ def exact(batch, training, act, momentum=0.1, eps=1e-5):
     return y.detach(), gradients, (mean, var)
 
 
-def pieces(x, block_m, members, block_c=None, method="split", at_once=None):
+def pieces(x, block_m, members, block_c=None, method="split", at_once=None, groups=None):
     """Return a launch that cuts ``x`` into small tiles."""
     geometry = geometry_of(x)
     block_c = (8 if geometry.channels_last else 1) if block_c is None else block_c
     blocks = -(-geometry.channels // block_c)
-    return Launch(geometry, Plan(method, block_m, block_c, members, blocks, at_once or geometry.channels))
+    if groups is None:
+        groups = blocks if method in ("one", "group") else 0
+    return Launch(geometry, Plan(method, block_m, block_c, members, groups, at_once or geometry.channels))
 
 
 def close(ours, exact, dtype=torch.float32, times=1.0):

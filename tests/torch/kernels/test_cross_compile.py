@@ -17,6 +17,9 @@ CASES = [
     ("split", "contiguous", "float32", False),
     ("split", "contiguous", "float16", True),
     ("split", "contiguous", "bfloat16", False),
+    ("cache", "contiguous", "float32", True),
+    ("cache", "contiguous", "float16", False),
+    ("cache", "contiguous", "bfloat16", True),
     ("one", "channels last", "float16", True),
     ("long rows", "contiguous", "float32", True),
     ("long rows", "contiguous", "bfloat16", True),
@@ -45,6 +48,7 @@ def compiled(found):
 
 def test_every_kernel_compiles_in_every_dtype(compiled):
     kernels = {"hold", "moments", "normalize", "hold_backward", "sums", "gradient"}
+    kernels |= {"through_cache", "through_cache_backward"}
     made = {(row["kernel"], row["case"][2]) for row in compiled}
     assert made == {(k, dtype) for k in kernels for dtype in ("float32", "float16", "bfloat16")}
     assert {tuple(row["case"]) for row in compiled} == set(CASES)
@@ -61,7 +65,8 @@ def test_no_held_tile_of_a_timed_shape_spills_its_shortcut(found):
 
 
 def test_programs_with_a_barrier_fit_a_multiprocessor_two_at_a_time(found):
-    held = [row for row in found["cases"] if row["kernel"].startswith("hold")] + found["held"]
+    waiting = ("hold", "through_cache")
+    held = [row for row in found["cases"] if row["kernel"].startswith(waiting)] + found["held"]
     assert len(held) > len(found["held"])
     assert all(2 * row["registers"] * row["threads"] <= 65536 for row in held)
 
@@ -72,8 +77,10 @@ def test_tiles_are_moved_16_bytes_at_a_time_where_the_shape_allows(compiled):
         if (name, layout) in SCATTERED:
             continue
         kernel, tile = row["kernel"], row["tile"]
-        backward = kernel in ("hold_backward", "sums", "gradient")
+        backward = kernel in ("hold_backward", "sums", "gradient", "through_cache_backward")
         loads = 2 if backward or (act and kernel in ("hold", "normalize")) else 1
+        if kernel.startswith("through_cache"):
+            loads = 4 if backward else 2 + act  # the first tile of the sums comes before their loop
         stores = {"moments": 0, "sums": 0}.get(kernel, 2 if backward and act else 1)
         assert row["loaded"] >= loads * tile, row
         assert row["stored"] >= stores * tile, row

@@ -1,5 +1,5 @@
 import pytest
-from cases import cases, close, draw, exact, pieces
+from cases import TURNS, cases, close, draw, exact, pieces
 
 from bnlib.torch.kernels import backward
 from bnlib.torch.kernels.launch import Launch
@@ -45,6 +45,13 @@ def test_any_cut_into_programs_gives_the_same(layout, members, training):
     batch = draw((3, 5, 6, 7), layout)
     at_once = 2 if layout == "contiguous" else 5
     compare(batch, pieces(batch.x, 16, members, at_once=at_once), training)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(("members", "groups"), TURNS)
+def test_channels_that_take_turns_give_the_same(members, groups, training):
+    batch = draw((3, 5, 6, 7))
+    compare(batch, pieces(batch.x, 16, members, method="l2", groups=groups), training)
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels last"])

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from cases import DEVICE, cases, close, draw, exact, pieces
+from cases import DEVICE, TURNS, cases, close, draw, exact, pieces
 
 from bnlib.torch.kernels import forward, launch
 from bnlib.torch.kernels.launch import Launch
@@ -42,6 +42,16 @@ def test_any_cut_into_programs_gives_the_same(layout, members, at_once):
     batch = draw((3, 5, 6, 7), layout)
     at_once = at_once if layout == "contiguous" else 5
     y, _, mean, var = train(batch, pieces(batch.x, 16, members, at_once=at_once))
+    expected, _, running = exact(batch, training=True, act=False)
+    close(y, expected)
+    close(mean, running[0])
+    close(var, running[1])
+
+
+@pytest.mark.parametrize(("members", "groups"), TURNS)
+def test_channels_that_take_turns_give_the_same(members, groups):
+    batch = draw((3, 5, 6, 7))
+    y, _, mean, var = train(batch, pieces(batch.x, 16, members, method="l2", groups=groups))
     expected, _, running = exact(batch, training=True, act=False)
     close(y, expected)
     close(mean, running[0])

@@ -4,7 +4,7 @@ import torch
 import bnlib.torch
 from bnlib.torch.kernels.dispatch import MOST_VALUES, fits
 from bnlib.torch.kernels.launch import Launch, geometry_of
-from bnlib.torch.kernels.plan import MOST_SLICES, Device, Geometry, hold, make_plan, power_of_two
+from bnlib.torch.kernels.plan import Device, Geometry, hold, make_plan, power_of_two
 
 H200 = Device(multiprocessors=132, l2_bytes=50 << 20)
 SMALL = Device(multiprocessors=20, l2_bytes=4 << 20)
@@ -42,13 +42,14 @@ def test_a_plan_covers_each_value_once(geometry, itemsize, tensors, device):
         assert plan.channels_at_once == geometry.channels
     else:
         assert plan.members <= -(-geometry.values // plan.block_m)
+        assert plan.in_one_launch == (plan.method == "l2" and not geometry.channels_last)
     assert geometry.channels_last or plan.block_c == 1
 
 
 @every
 def test_a_barrier_never_waits_for_a_program_that_cannot_start(geometry, itemsize, tensors, device):
     plan = make_plan(geometry, itemsize, tensors, device)
-    if plan.method == "group":
+    if plan.method == "group" or (plan.method == "l2" and plan.in_one_launch):
         assert plan.members * plan.groups <= 2 * device.multiprocessors
 
 
@@ -59,8 +60,8 @@ def test_what_goes_through_the_cache_fits_it(geometry, itemsize, tensors, device
     if plan.method == "l2":
         assert held <= min(25 << 20, device.l2_bytes // 2)
     if plan.method == "split":
-        fitting = min(25 << 20, device.l2_bytes // 2) // (held // geometry.channels)
-        assert geometry.channels > fitting * (1 if geometry.channels_last else MOST_SLICES)
+        least = held if geometry.channels_last else held // geometry.channels
+        assert least > min(25 << 20, device.l2_bytes // 2)
         assert plan.channels_at_once == geometry.channels
 
 
@@ -69,7 +70,7 @@ def test_the_chip_is_not_left_idle(geometry, itemsize, tensors, device):
     plan = make_plan(geometry, itemsize, tensors, device)
     bytes_moved = geometry.values * geometry.channels * itemsize
     if bytes_moved >= 4 << 20:
-        programs = plan.groups if plan.holds else -(-plan.channels_at_once // plan.block_c)
+        programs = plan.groups or -(-plan.channels_at_once // plan.block_c)
         assert programs * plan.members >= device.multiprocessors / 2
 
 
@@ -78,8 +79,8 @@ def test_the_chip_is_not_left_idle(geometry, itemsize, tensors, device):
     [
         (Geometry(32, 2048, 49, False), ("one", "one")),
         (Geometry(32, 64, 3136, False), ("group", "group")),
-        (Geometry(256, 64, 12544, False), ("split", "split")),
-        (Geometry(4, 128, 1 << 20, False), ("split", "split")),
+        (Geometry(256, 64, 12544, False), ("l2", "l2")),
+        (Geometry(4, 128, 1 << 20, False), ("l2", "split")),
         (Geometry(20, 6, 65536, False), ("group", "l2")),
         (Geometry(1568, 2048, 1, True), ("group", "group")),
         (Geometry(65536, 64, 1, True), ("l2", "split")),
@@ -107,6 +108,10 @@ def test_a_group_in_two_launches_makes_the_same_sums():
     twin = plan.in_two_launches()
     assert (plan.method, twin.method) == ("group", "split")
     assert (twin.members, twin.block_m, twin.block_c) == (plan.members, plan.block_m, plan.block_c)
+    cached = make_plan(Geometry(256, 64, 12544, False), 4, 1, H200)
+    assert cached.in_one_launch
+    twin = cached.in_two_launches()
+    assert (twin.method, twin.in_one_launch, twin.members) == ("l2", False, cached.members)
     one = make_plan(Geometry(32, 2048, 49, False), 4, 1, H200)
     assert one.in_two_launches() is one
 
@@ -167,9 +172,9 @@ def test_on_the_cpu_nothing_goes_to_the_kernels():
 
 def test_launches_cover_all_channels():
     geometry = Geometry(20, 6, 65536, False)
-    plan = make_plan(geometry, 4, 2, H200)
+    plan = make_plan(geometry, 4, 2, H200).in_two_launches()
     slices = list(Launch(geometry, plan).slices())
-    assert 1 < len(slices) <= MOST_SLICES
+    assert len(slices) > 1
     assert [a for a, _, _ in slices] == [0, *(b for _, b, _ in slices[:-1])]
     assert slices[-1][1] == 6
     assert all(grid == (plan.members, last - first) for first, last, grid in slices)
