@@ -23,13 +23,11 @@ from bnlib.torch.kernels.backward_streamed import (
 from bnlib.torch.kernels.launch import Launch
 from bnlib.torch.kernels.tiles import (
     centered,
-    leave,
+    exchange_sums,
     load_parameter,
     load_statistics,
-    merge_sums,
     offsets,
     store_sums,
-    wait_for_all,
 )
 
 
@@ -81,11 +79,9 @@ def hold_backward(
         x_hat = centered(x.to(tl.float32), shift, residual) * inv_std[None, :]
         first = tl.sum(g.to(tl.float32), 0)
         second = tl.sum(tl.where(ok, g.to(tl.float32) * x_hat, 0.0), 0)
-        if parts_ptr is not None:
-            store_sums(parts_ptr, member, c, inside, C, first, second, MEMBERS)
-            wait_for_all(ticket_ptr + block, MEMBERS)
-            first, second = merge_sums(parts_ptr, c, inside, C, MEMBERS, CHUNK)
-            leave(ticket_ptr + block, MEMBERS)
+        first, second = exchange_sums(
+            parts_ptr, ticket_ptr, block, member, c, inside, C, first, second, MEMBERS, CHUNK
+        )
         if member == 0:
             store_sums(sums_ptr, 0, c, inside, C, first, second, 1)
         factor = inv_std * load_parameter(weight_ptr, c, inside, 1.0)

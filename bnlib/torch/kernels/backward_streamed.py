@@ -10,14 +10,13 @@ import triton.language as tl
 from bnlib.torch.kernels.tiles import (
     arrive_last,
     centered,
-    leave,
+    exchange_sums,
     load_bits,
     load_parameter,
     load_statistics,
     merge_sums,
     offsets,
     store_sums,
-    wait_for_all,
 )
 
 
@@ -269,11 +268,9 @@ def through_cache_backward(
             dy_ptr, x_ptr, bits_ptr, shift, residual, inv_std, member, MEMBERS,
             c0, c, inside, C, S, M, BLOCK_M, BLOCK_C, CHANNELS_LAST, "evict_last",
         )  # fmt: skip
-        if parts_ptr is not None:
-            store_sums(parts_ptr, member, c, inside, C, first, second, MEMBERS)
-            wait_for_all(ticket_ptr + block, MEMBERS)
-            first, second = merge_sums(parts_ptr, c, inside, C, MEMBERS, CHUNK)
-            leave(ticket_ptr + block, MEMBERS)
+        first, second = exchange_sums(
+            parts_ptr, ticket_ptr, block, member, c, inside, C, first, second, MEMBERS, CHUNK
+        )
         if member == 0:
             store_sums(sums_ptr, 0, c, inside, C, first, second, 1)
         factor = inv_std * load_parameter(weight_ptr, c, inside, 1.0)

@@ -213,3 +213,19 @@ def merge_sums(ptr, c, ok, C, MEMBERS, CHUNK: tl.constexpr):
         first += tl.sum(tl.load(at, mask=there, other=0, cache_modifier=".cg"), 0)
         second += tl.sum(tl.load(at + MEMBERS * C, mask=there, other=0, cache_modifier=".cg"), 0)
     return first, second
+
+
+@triton.jit
+def exchange_sums(
+    parts_ptr, ticket_ptr, block, member, c, ok, C, first, second, MEMBERS, CHUNK: tl.constexpr
+):
+    """Return the two sums of channels over all members, which wait for each other.
+
+    A program alone exchanges nothing: then ``parts_ptr`` is None.
+    """
+    if parts_ptr is not None:
+        store_sums(parts_ptr, member, c, ok, C, first, second, MEMBERS)
+        wait_for_all(ticket_ptr + block, MEMBERS)
+        first, second = merge_sums(parts_ptr, c, ok, C, MEMBERS, CHUNK)
+        leave(ticket_ptr + block, MEMBERS)
+    return first, second
