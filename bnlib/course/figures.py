@@ -6,8 +6,10 @@ from typing import Any
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import numpy as np
 from cycler import cycler
 from IPython.display import display
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -39,7 +41,6 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "lines.linewidth": 1.8,
     "mathtext.fontset": "dejavusans",
-    "savefig.facecolor": "white",
 }
 
 
@@ -65,10 +66,12 @@ def render(figure: Figure, *, dpi: int = 140, colors: int = 96) -> bytes:
     """
     if not isinstance(figure, Figure):
         raise TypeError(f"expected a matplotlib Figure, got {type(figure).__name__}")
-    raw, small = io.BytesIO(), io.BytesIO()
-    figure.savefig(raw, format="png", dpi=dpi, metadata={"Software": None})
+    figure.set_dpi(dpi)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()  # once: `savefig` draws twice where a layout is constrained
     plt.close(figure)
-    picture = Image.open(raw).convert("RGB")
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    small = io.BytesIO()
     picture.quantize(colors, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
         small, format="png", optimize=True
     )

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy.special import stdtrit
 
 Row = npt.NDArray[np.float64]
 Values = Sequence[float] | npt.NDArray[np.floating[Any]]
@@ -46,7 +46,7 @@ def mean_interval(values: Values, *, confidence: float = 0.95) -> Interval:
     """
     x = _row(values, confidence)
     mean = float(x.mean())
-    half = float(stats.t.ppf((1 + confidence) / 2, len(x) - 1) * x.std(ddof=1) / np.sqrt(len(x)))
+    half = float(stdtrit(len(x) - 1, (1 + confidence) / 2) * x.std(ddof=1) / np.sqrt(len(x)))
     return Interval(mean, mean - half, mean + half)
 
 
@@ -75,6 +75,8 @@ def bootstrap_interval(
 
     Source: Efron (1987), "Better bootstrap confidence intervals", doi:10.1080/01621459.1987.10478410.
     """
+    from scipy import stats  # takes a second to load
+
     x = _row(values, confidence)
     mean = float(x.mean())
     if not np.isfinite(x).all() or (x == x[0]).all():

@@ -1,16 +1,15 @@
 """What the runs on other arithmetic cover, and that a failure is not lost."""
 
-import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import portability
 import pytest
+import rounding
 import torch
 from canonical import CHAPTERS
-from rounding import ipython_folder
+from torch.nn import init
 
 
 def test_the_choices_of_a_processor():
@@ -59,28 +58,40 @@ def test_a_failure_is_shown_and_returned(code, monkeypatch, capsys):
     assert "(3 passed in 1.0s)" in printed
 
 
-def drawn_weights(folder: Path) -> torch.Tensor:
-    """Draw weights in a new IPython whose own folder is ``folder``."""
-    lines = [
-        "import json, torch",
-        "torch.manual_seed(0)",
-        "drawn = torch.nn.Linear(30, 20), torch.nn.RNN(9, 9)",
-        "flat = torch.nn.utils.parameters_to_vector(p for layer in drawn for p in layer.parameters())",
-        "print(json.dumps(flat.tolist()))",
-    ]
-    command = [sys.executable, "-m", "IPython", "-c", "; ".join(lines)]
-    environment = os.environ | {"IPYTHONDIR": str(folder)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
-    return torch.tensor(json.loads(done.stdout.splitlines()[-1]), dtype=torch.float64)
+def drawn_weights() -> torch.Tensor:
+    torch.manual_seed(0)
+    layers = torch.nn.Linear(30, 20), torch.nn.RNN(9, 9)
+    return torch.cat([p.detach().flatten() for layer in layers for p in layer.parameters()]).double()
 
 
-def test_a_kernel_starts_with_weights_off_by_a_rounding_error(tmp_path):
-    plain = drawn_weights(tmp_path / "plain")
-    folders = [ipython_folder(tmp_path / str(seed), seed) for seed in (1, 2)]
-    first, second, again = (drawn_weights(folder) for folder in (*folders, folders[0]))
+def test_weights_are_drawn_off_by_a_rounding_error(monkeypatch):
+    plain = drawn_weights()
+    changed = []
+    for seed in (1, 2, 1):
+        with monkeypatch.context() as context:
+            for name in rounding.DRAWS:  # so that they are put back
+                context.setattr(init, name, getattr(init, name))
+            rounding.disturb(seed)
+            changed.append(drawn_weights())
+    first, second, again = changed
     assert torch.equal(first, again)
     for weights in (first, second):
         error = (weights / plain - 1).abs()
         assert 1e-8 < error.mean() < 1e-6
         assert error.max() < 2e-6
     assert not torch.equal(first, second)
+
+
+def test_a_kernel_starts_with_them(tmp_path):
+    folder = rounding.ipython_folder(tmp_path, 1)
+    command = [
+        sys.executable,
+        "-m",
+        "IPython",
+        "-c",
+        "from torch.nn import init; print(hasattr(init.normal_, '__wrapped__'))",
+    ]
+    environment = os.environ | {"IPYTHONDIR": str(folder)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == "True"
+    assert not hasattr(init.normal_, "__wrapped__")

@@ -11,15 +11,14 @@ import re
 import subprocess
 import sys
 import tempfile
-from inspect import signature
 from pathlib import Path
 
 os.environ.pop("TRITON_INTERPRET", None)
 
 import torch
 import triton
+from triton import knobs
 from triton.backends.compiler import GPUTarget
-from triton.backends.nvidia.compiler import get_ptxas
 from triton.runtime.jit import JITFunction
 
 from bnlib.torch.kernels import backward, forward, launch, plan
@@ -54,27 +53,19 @@ class NoDriver:
 
 
 def compile_only(self, *args, grid, warmup, **kwargs):
-    compiled = run(self, *args, grid=grid, warmup=True, **kwargs)
+    compiled = run(self, *args, grid=grid, warmup=True, **kwargs | options)
     found.append((self.__name__, kwargs["BLOCK_M"] * kwargs["BLOCK_C"], compiled))
 
 
-def ptxas():
-    """Return the assembler that Triton takes for Hopper; before 3.5 there was one for all."""
-    return (get_ptxas(90) if signature(get_ptxas).parameters else get_ptxas()).path
-
-
-def assemble(ptx):
-    """Return registers and spilled bytes of a kernel."""
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "kernel.ptx"
-        source.write_text(ptx)
-        command = [ptxas(), "-v", "--gpu-name=sm_90a", source, "-o", f"{source}.cubin"]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"expected ptxas to assemble a kernel, got {done.stderr}")
-        said = done.stderr
-    spills = sum(int(n) for n in re.findall(r"(\d+) bytes spill", said))
-    return int(re.search(r"Used (\d+) registers", said)[1]), spills
+def resources(cubin):
+    """Return the registers of a kernel, and the bytes that its threads keep in memory: what was spilled."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        command = [knobs.nvidia.cuobjdump.path, "--dump-resource-usage", file.name]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    used = {name: int(n) for name, n in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", said)}
+    return used["REG"], used["STACK"] + used["LOCAL"]
 
 
 def moved(ptx, name, width=16):
@@ -129,7 +120,7 @@ def examined(case, itemsize):
     rows = []
     for ptx, (name, tile, compiled) in kernels.items():
         threads = 32 * compiled.metadata.num_warps
-        registers, spilled = assemble(ptx)
+        registers, spilled = resources(compiled.asm["cubin"])
         row = {"case": case, "kernel": name, "registers": registers, "threads": threads, "spilled": spilled}
         moves = {"loaded": moved(ptx, "ld") * threads, "stored": moved(ptx, "st") * threads}
         rows.append(row | moves | {"tile": tile * itemsize})
@@ -137,7 +128,7 @@ def examined(case, itemsize):
 
 
 def main(cases):
-    """Print the rows of ``cases``, and those of the tiles that are held."""
+    """Print the rows of ``cases``, of the tiles that are held, and of kernels with too few registers."""
     rows = {"cases": [], "held": []}
     for name, layout, dtype, act in cases:
         kind = getattr(torch, dtype)
@@ -145,11 +136,14 @@ def main(cases):
         rows["cases"] += examined((name, layout, dtype, act), kind.itemsize)
     for case in launch_held():
         rows["held"] += examined(case, 4)
+    options["maxnreg"] = 32
+    launch_all(SHAPES["one"], False, torch.float32, True)
+    rows["starved"] = examined("one", 4)
     print(json.dumps(rows))
 
 
 if __name__ == "__main__":
-    found = []
+    found, options = [], {}
     run = JITFunction.run
     JITFunction.run = compile_only
     triton.runtime.driver.set_active(NoDriver())

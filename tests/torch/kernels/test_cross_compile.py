@@ -58,6 +58,11 @@ def test_nothing_spills(compiled):
     assert not [row for row in compiled if row["spilled"]]
 
 
+def test_with_too_few_registers_something_spills(found):
+    assert len(found["starved"]) == 3
+    assert all(row["spilled"] for row in found["starved"])
+
+
 def test_no_held_tile_of_a_timed_shape_spills_its_shortcut(found):
     assert len(found["held"]) >= 15
     assert {row["kernel"] for row in found["held"]} == {"hold"}
