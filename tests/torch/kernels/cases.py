@@ -10,8 +10,7 @@ from bnlib.torch.kernels.launch import Launch, geometry_of
 from bnlib.torch.kernels.plan import Plan
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-# Members and groups of programs; the interpreter runs one after the other, so none may wait for another there
-TURNS = [(1, 1), (1, 2), (1, 5), *([(2, 1), (3, 2), (8, 5)] if DEVICE == "cuda" else [])]
+TURNS = [(1, 1), (1, 2), (1, 5), (2, 1), (3, 2), (8, 5)]  # members and groups of programs
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 SHAPES = [(9, 1), (33, 20), (2, 8, 1, 1), (4, 3, 5, 7), (5, 8, 4, 4), (3, 5, 16), (2, 3, 3, 4, 5), (70, 40)]
 # The rounding of the output and of sums of some 500 values of size 1; half the last digit of an output of 4

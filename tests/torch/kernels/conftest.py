@@ -1,4 +1,7 @@
-"""Kernels are tested on the GPU if there is one, else in Triton's interpreter, which runs them on the CPU."""
+"""Kernels are tested on the GPU if there is one, else in Triton's interpreter, which runs them on the CPU.
+
+There, too, programs run at the same time; see ``together``.
+"""
 
 import importlib
 import importlib.util
@@ -9,7 +12,13 @@ import torch
 
 ON_GPU = torch.cuda.is_available()
 INSTALLED = importlib.util.find_spec("triton") is not None
-NEEDED = ["test_compiled.py", "test_fused.py", "test_kernel_backward.py", "test_kernel_forward.py"]
+NEEDED = [
+    "test_compiled.py",
+    "test_fused.py",
+    "test_kernel_backward.py",
+    "test_kernel_forward.py",
+    "test_together.py",
+]
 collect_ignore = [] if INSTALLED else NEEDED
 
 if INSTALLED and not ON_GPU:  # Triton decides what it is when it is imported
@@ -37,3 +46,12 @@ def _poisoned():
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(deterministic)
+
+
+@pytest.fixture(autouse=True)
+def _together(monkeypatch):
+    """Let the programs of a launch run at the same time, as on a GPU."""
+    if INSTALLED and not ON_GPU:
+        from together import run_together
+
+        run_together(monkeypatch)
