@@ -1,6 +1,7 @@
 """The built site, served as it will be published, and a browser that looks at it."""
 
 import contextlib
+import functools
 import gzip
 import http.server
 import json
@@ -38,6 +39,12 @@ NOTEBOOKS = [page for page in PAGES if (ROOT / page).with_suffix(".ipynb").exist
 CHAPTERS = [page for page in NOTEBOOKS if Path(page).name[:2].isdigit()]
 
 
+@functools.cache
+def compressed(path: Path) -> bytes:
+    """Return what is sent of a file of text; it does not change while it is looked at."""
+    return gzip.compress(path.read_bytes(), 6)
+
+
 class Server(http.server.ThreadingHTTPServer):
     """Serves the site below the path that it is published at, compressed, and a page for what is missing."""
 
@@ -56,12 +63,14 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         if path.is_dir():
             path /= "index.html"
         found = path.is_file() and self.path.startswith(PREFIX)
-        body = (path if found else SITE / "404.html").read_bytes()
-        kind = self.guess_type(path if found else "404.html")
+        path = path if found else SITE / "404.html"
+        kind = self.guess_type(path)
         self.send_response(200 if found else 404)
         if kind.startswith("text/") or kind.endswith(("javascript", "json", "xml")):
-            body = gzip.compress(body, 6)
+            body = compressed(path)
             self.send_header("Content-Encoding", "gzip")
+        else:
+            body = path.read_bytes()
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

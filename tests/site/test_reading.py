@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 from conftest import CHAPTERS, NARROW, NOTEBOOKS, ROOT, SITE, WIDE, look, settle
 
-each_chapter = pytest.mark.parametrize("path", CHAPTERS)
-each_notebook = pytest.mark.parametrize("path", NOTEBOOKS)
+each_path = pytest.mark.parametrize("path", CHAPTERS)
+each_chapter = pytest.mark.parametrize("page", CHAPTERS, indirect=True, scope="module")
+each_notebook = pytest.mark.parametrize("page", NOTEBOOKS, indirect=True, scope="module")
 SHOWN = "(figure) => [...figure.querySelectorAll('img')].filter((i) => i.checkVisibility()).map((i) => i.src)"
 
 
-@pytest.fixture(scope="module", params=CHAPTERS)
+@pytest.fixture(scope="module")
 def page(request: Any, open_context: Any, site: str) -> Any:
-    """A chapter, opened once for several tests, which do not disturb each other."""
+    """The page at the path that is the parameter, opened once for tests which do not disturb each other."""
     context = open_context()
     page = look(context, site + request.param).page
     settle(page)
@@ -28,6 +29,7 @@ def test_there_are_chapters() -> None:
     )
 
 
+@each_chapter
 def test_each_slider_changes_its_figure_by_keyboard(page: Any) -> None:
     figures = page.locator(".slider-figure").all()
     assert figures
@@ -48,6 +50,7 @@ def test_each_slider_changes_its_figure_by_keyboard(page: Any) -> None:
             assert handle.get_attribute("aria-valuetext") != said
 
 
+@each_chapter
 def test_each_quiz_answers(page: Any) -> None:
     questions = page.locator(".Quiz").all()
     assert questions
@@ -64,6 +67,7 @@ def test_each_quiz_answers(page: Any) -> None:
         assert kind in feedback.get_attribute("class").split()
 
 
+@each_chapter
 def test_hints_open_by_keyboard(page: Any) -> None:
     hints = page.locator("details:has(> summary:text-matches('^Hint 1'))").all()
     assert hints
@@ -76,9 +80,8 @@ def test_hints_open_by_keyboard(page: Any) -> None:
 
 
 @each_notebook
-def test_a_notebook_can_be_run_downloaded_and_edited(path: str, visit: Any) -> None:
-    page = visit(path).page
-    source = (ROOT / path).with_suffix(".ipynb")
+def test_a_notebook_can_be_run_downloaded_and_edited(page: Any) -> None:
+    source = ROOT / "chapters" / Path(page.url).with_suffix(".ipynb").name
     name = f"chapters/{source.name}"
     colab = page.get_by_role("link", name="Open in Colab").get_attribute("href")
     assert re.fullmatch(rf"https://colab\.research\.google\.com/github/[^/]+/[^/]+/blob/main/{name}", colab)
@@ -91,6 +94,7 @@ def test_a_notebook_can_be_run_downloaded_and_edited(path: str, visit: Any) -> N
     assert Path(download.value.path()).read_bytes() == source.read_bytes()
 
 
+@each_chapter
 def test_a_chapter_says_how_long_it_is_and_what_it_builds_on(page: Any) -> None:
     facts = page.locator(".chapter-facts").inner_text()
     assert re.match(r"Part [IVX]+ +· +about \d+ minutes to read +· +\d+ figures? with sliders? ?", facts)
@@ -155,13 +159,14 @@ def test_the_first_figure_normalizes(visit: Any) -> None:
     assert labels.all_text_contents()[2].endswith("standard deviation 0.00")
 
 
-@each_chapter
+@each_path
 def test_a_page_without_scripts_shows_its_figures(path: str, visit: Any) -> None:
     page = visit(path, java_script_enabled=False).page
     for figure in page.locator(".slider-figure").all():
         assert figure.locator("img").is_visible()
 
 
+@each_chapter
 def test_prints_as_a_text_without_what_surrounds_it(page: Any, tmp_path: Path) -> None:
     page.emulate_media(media="print")
     around = (
@@ -175,7 +180,7 @@ def test_prints_as_a_text_without_what_surrounds_it(page: Any, tmp_path: Path) -
     page.emulate_media(media="screen")
 
 
-@each_chapter
+@each_path
 def test_opens_from_a_folder_without_a_server(path: str, visit: Any) -> None:
     seen = visit((SITE / path).as_uri())
     page = seen.page

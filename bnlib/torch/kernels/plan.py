@@ -159,7 +159,8 @@ def stream(geometry: Geometry, itemsize: int, tensors: int, device: Device) -> P
     tiles = -(-m // block_m)
     if fitting and not geometry.channels_last:
         resident = PROGRAMS_HELD * device.multiprocessors
-        groups = min(fitting, geometry.channels, resident)
+        turns = -(-geometry.channels // min(fitting, resident))
+        groups = -(-geometry.channels // turns)  # no more than that many turns need
         members = min(resident // groups, tiles)
         return Plan("l2", block_m, block_c, members, groups, groups)
     blocks = -(-geometry.channels // block_c)

@@ -92,6 +92,13 @@ def test_the_method_follows_the_bytes_of_a_channel(geometry, methods):
     assert tuple(make_plan(geometry, 4, tensors, H200).method for tensors in (1, 2)) == methods
 
 
+@pytest.mark.parametrize(("channels", "groups"), [(3, 3), (5, 5), (6, 3), (64, 5), (66, 5), (16, 4)])
+def test_groups_that_take_turns_end_together(channels, groups):
+    plan = make_plan(Geometry(192, channels, 12544, False), 2, 1, H200)  # of which 5 channels fit the cache
+    assert (plan.method, plan.groups) == ("l2", groups)
+    assert plan.members == 2 * H200.multiprocessors // groups
+
+
 def test_half_of_the_bytes_fit_where_all_of_them_do_not():
     geometry = Geometry(65536, 128, 1, True)
     assert make_plan(geometry, 4, 1, H200).method == "split"
