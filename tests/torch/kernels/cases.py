@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from bnlib.torch import kernels
 from bnlib.torch.kernels.launch import Launch, geometry_of
 from bnlib.torch.kernels.plan import Plan
 
@@ -83,7 +84,38 @@ def pieces(x, block_m, members, block_c=None, method="split", at_once=None, grou
     return Launch(geometry, Plan(method, block_m, block_c, members, groups, at_once or geometry.channels))
 
 
+def held(x, block_m, groups):
+    """Return a launch that holds ``x`` in programs of ``block_m`` values."""
+    members = -(-geometry_of(x).values // block_m)
+    return pieces(x, block_m, members, method="group", groups=groups)
+
+
 def close(ours, exact, dtype=torch.float32, times=1.0):
     """Compare with float64, by the rounding of ``dtype`` of a value of the size of ``exact``."""
     tolerance = TOLERANCE[dtype] * times
     torch.testing.assert_close(ours.double(), exact, rtol=tolerance, atol=tolerance, check_stride=False)
+
+
+def compare(batch, act, training=True):
+    """Compare what the operators give with float64; return the share of places where ReLU agrees."""
+    leaves = [t.clone().requires_grad_() for t in batch[:4]]
+    mean, var = batch.running_mean.clone(), batch.running_var.clone()
+    y = kernels.batch_norm(
+        leaves[0], mean, var, *leaves[1:3], training, 0.1, 1e-5, leaves[3] if act else None, relu=act
+    )
+    gradients = torch.autograd.grad(y, leaves if act else leaves[:3], batch.dy)
+    expected, exact_gradients, running = exact(batch, training, act)
+    # A value within rounding of 0 may be on here and off there: such places say nothing of the gradients.
+    clear = expected.new_ones(()) if not act else (y > 0) == (expected > 0)
+    dtype, values = batch.x.dtype, batch.x.numel() // batch.x.shape[1]
+    share = (clear != 0).double().mean().item()
+    assert share > 0.99
+    close(y, expected, dtype)
+    for k, (ours, theirs) in enumerate(zip(gradients, exact_gradients, strict=True)):
+        if k in (0, 3):
+            close(ours * clear, theirs * clear, dtype)
+        else:
+            close(ours, theirs, dtype if act else torch.float32, values**0.5)
+    close(mean, running[0])
+    close(var, running[1])
+    return share

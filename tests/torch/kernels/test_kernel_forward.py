@@ -1,6 +1,6 @@
 import pytest
 import torch
-from cases import DEVICE, TURNS, cases, close, draw, exact, pieces
+from cases import DEVICE, TURNS, cases, close, draw, exact, held, pieces
 
 from bnlib.torch.kernels import forward, launch
 from bnlib.torch.kernels.launch import Launch
@@ -56,6 +56,14 @@ def test_channels_that_take_turns_give_the_same(members, groups):
     close(y, expected)
     close(mean, running[0])
     close(var, running[1])
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels last"])
+@pytest.mark.parametrize(("block_m", "groups"), [(16, 1), (32, 2), (64, 5)])
+def test_groups_of_any_size_give_the_same(layout, block_m, groups):
+    batch = draw((3, 5, 6, 7), layout)
+    y, _, _, _ = train(batch, held(batch.x, block_m, groups))
+    close(y, exact(batch, training=True, act=False)[0])
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels last"])
@@ -123,11 +131,20 @@ def test_parameters_may_be_missing_or_of_half_precision():
     close(y, exact(bare, training=True, act=False)[0], torch.float16)
 
 
-def test_tickets_are_zero_after_each_use(monkeypatch):
-    batch = draw((4, 3, 6, 8))
-    kept = torch.zeros(3, dtype=torch.int32, device=DEVICE)
+@pytest.mark.parametrize(
+    "cut",
+    [
+        lambda x: pieces(x, 16, 3),
+        lambda x: held(x, 32, 2),
+        lambda x: pieces(x, 16, 3, method="l2", groups=2),
+    ],
+    ids=["split", "group", "l2"],
+)
+def test_tickets_are_zero_after_each_use(monkeypatch, cut):
+    batch = draw((3, 5, 6, 7))
+    kept = torch.zeros(5, dtype=torch.int32, device=DEVICE)
     monkeypatch.setattr(launch, "tickets", lambda device, number: kept)
-    for _ in range(2):
-        y, _, _, _ = train(batch, pieces(batch.x, 16, 3))
+    for _ in range(3):
+        y, _, _, _ = train(batch, cut(batch.x))
         close(y, exact(batch, training=True, act=False)[0])
         assert not kept.any()

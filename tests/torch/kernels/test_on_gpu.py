@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 import torch
-from cases import Batch, close, exact
+from cases import Batch, close, compare
 
 from bnlib.torch import BatchNorm2d, batch_norm, kernels
 from bnlib.torch.kernels.launch import Launch
@@ -43,29 +43,6 @@ def draw(shape, layout, dtype, seed):
         x, added, dy = (t.contiguous(memory_format=torch.channels_last) for t in (x, added, dy))
     rows = [normal(shape[1]) for _ in range(4)]
     return Batch(x + 0.5, rows[0], rows[1], added, dy, rows[2] * 0.1, rows[3].abs() + 0.5)
-
-
-def compare(batch, act, training=True):
-    """Compare everything with float64."""
-    leaves = [t.clone().requires_grad_() for t in batch[:4]]
-    mean, var = batch.running_mean.clone(), batch.running_var.clone()
-    y = kernels.batch_norm(
-        leaves[0], mean, var, *leaves[1:3], training, 0.1, 1e-5, leaves[3] if act else None, relu=act
-    )
-    gradients = torch.autograd.grad(y, leaves if act else leaves[:3], batch.dy)
-    expected, exact_gradients, running = exact(batch, training, act)
-    # A value within rounding of 0 may be on here and off there: such places say nothing of the gradients.
-    clear = expected.new_ones(()) if not act else (y > 0) == (expected > 0)
-    dtype, values = batch.x.dtype, batch.x.numel() // batch.x.shape[1]
-    assert (clear != 0).double().mean() > 0.99
-    close(y, expected, dtype)
-    for k, (ours, theirs) in enumerate(zip(gradients, exact_gradients, strict=True)):
-        if k in (0, 3):
-            close(ours * clear, theirs * clear, dtype)
-        else:
-            close(ours, theirs, dtype if act else torch.float32, values**0.5)
-    close(mean, running[0])
-    close(var, running[1])
 
 
 @pytest.mark.parametrize("act", [False, True])
