@@ -12,6 +12,7 @@ import contextvars
 import ctypes
 import dis
 import linecache
+import operator
 import textwrap
 import threading
 import time
@@ -37,7 +38,10 @@ _GUARDED: tuple[tuple[str, ModuleType], ...] = (
     ("np.linalg", np.linalg),
     ("np.random", np.random),
 )
-_ORIGINALS = {prefix: dict(vars(module)) for prefix, module in _GUARDED}
+_ORIGINALS = {
+    prefix: {name: value for name, value in vars(module).items() if not name.startswith("_")}
+    for prefix, module in _GUARDED
+}
 
 
 class TimeUpError(BaseException):
@@ -92,9 +96,11 @@ def restore_numpy() -> tuple[str, ...]:
     """
     replaced = []
     for prefix, module in _GUARDED:
-        names = vars(module)
-        for name, value in _ORIGINALS[prefix].items():
-            if names.get(name) is not value and not name.startswith("_"):
+        now, originals = vars(module), _ORIGINALS[prefix]
+        if all(map(operator.is_, map(now.get, originals), originals.values())):
+            continue  # as nearly always, and much quicker than the loop below
+        for name, value in originals.items():
+            if now.get(name) is not value:
                 setattr(module, name, value)
                 replaced.append(f"{prefix}.{name}")
     return tuple(replaced)

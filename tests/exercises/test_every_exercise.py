@@ -12,7 +12,7 @@ from correct_variants import CORRECT
 import bnlib.reference as reference
 from bnlib.exercises import EXERCISES, chapter01, check, solution
 from bnlib.exercises.diagnose import diagnose
-from bnlib.exercises.run import run
+from bnlib.exercises.run import Failure, Trial
 from bnlib.exercises.verdict import judge
 
 SINGLES = [(id, names) for id, one in EXERCISES.items() for names in one.combinations if len(names) == 1]
@@ -36,12 +36,21 @@ def test_each_pair_of_mistakes_is_caught_and_named(id, names):
     assert result.diagnosis == names
 
 
+def trials(exercise, names):
+    """Return what an answer with these mistakes gives, without calling it again."""
+    seen = [exercise.observe(names, index) for index in range(len(exercise.cases))]
+    return [
+        Trial(case, failure=Failure(one, "")) if isinstance(one, str) else Trial(case, one)
+        for case, one in zip(exercise.cases, seen, strict=True)
+    ]
+
+
 @pytest.mark.parametrize("id", [id for id, one in EXERCISES.items() if one.read is None])
 def test_mistakes_are_a_hundred_tolerances_apart(id):
     exercise = EXERCISES[id]
     coarse = replace(exercise, tolerance=100 * exercise.tolerance)
     for names in (names for names in exercise.combinations if len(names) < 3):
-        assert diagnose(coarse, run(exercise, exercise.variant(names))[: len(exercise.cases)]) == names
+        assert diagnose(coarse, trials(exercise, names)) == names
 
 
 @pytest.mark.parametrize("id", EXERCISES)
