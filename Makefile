@@ -28,7 +28,7 @@ book: $(BUILT)  ## build the site into _build/html; warnings are errors
 	@echo "The site is in $(SITE). View it with: make serve"
 
 test: $(INSTALLED)  ## run unit tests, notebook tests and nbval on two workers
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 10 --nbval --ignore tests/site tests chapters
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 10 --nbval --ignore tests/site tests chapters
 
 test-site: $(BUILT)  ## look at every page of the built site in a browser; screenshots in _build/screenshots
 	rm -rf _build/screenshots _build/figures

@@ -78,7 +78,7 @@ def forking(folder: Path, imports: str, job: str, **environment: str) -> Iterato
 
 
 def kills(start: Start, path: Path) -> Iterator[int]:
-    """Kill the job many times, up to three times as late as it first wrote ``path``; yield its numbers."""
+    """Kill the job many times, up to twice as late as it first wrote ``path``; yield its numbers."""
     began = time.monotonic()
     process = start(0)
     while not path.exists():
@@ -90,7 +90,7 @@ def kills(start: Start, path: Path) -> Iterator[int]:
     rng = random.Random(0)
     for i in range(1, KILLS):
         process = start(i * 1000)
-        time.sleep(rng.uniform(0, 3 * lasts))
+        time.sleep(rng.uniform(0, 2 * lasts))
         os.kill(process, signal.SIGKILL)
         yield i * 1000
 
