@@ -5,6 +5,7 @@ import functools
 import gzip
 import http.server
 import json
+import re
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from urllib.parse import unquote, urlparse
 import pytest
 import yaml
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "_build" / "html"
@@ -37,6 +39,21 @@ PAGES = sorted(
 )
 NOTEBOOKS = [page for page in PAGES if (ROOT / page).with_suffix(".ipynb").exists()]
 CHAPTERS = [page for page in NOTEBOOKS if Path(page).name[:2].isdigit()]
+
+
+class PageByPage(LoadScopeScheduling):
+    """Gives all tests of one page to one worker, which then opens it once for several of them.
+
+    Groups (``--dist loadgroup``) would say the same, but are ignored since pytest 9.2: pytest-xdist#1386.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        page = re.search(r"\[([\w/-]+\.html)", nodeid)
+        return page[1] if page else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> PageByPage:
+    return PageByPage(config, log)
 
 
 @functools.cache
