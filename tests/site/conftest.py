@@ -1,16 +1,17 @@
 """The built site, served as it will be published, and a browser that looks at it."""
 
-import contextlib
 import functools
 import gzip
 import http.server
 import json
 import re
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote, urlparse
 
 import pytest
@@ -67,6 +68,10 @@ class Server(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # the browser has left the page
+            super().handle_error(request, client_address)
+
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.server_port}{PREFIX}"
@@ -91,8 +96,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the browser has left the page
-            self.wfile.write(body)
+        self.wfile.write(body)
 
     def log_message(self, *args: object) -> None:
         pass
@@ -118,12 +122,19 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-class Seen(NamedTuple):
-    """A page, and what it has asked for and complained about."""
+@dataclass
+class Seen:
+    """A page, and what it has asked for, complained about and taken on a first visit."""
 
     page: Page
-    requests: list[str]
-    complaints: list[str]
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+    bytes: list[int] = field(default_factory=list)
+    """Of each file that has come, compressed."""
+    milliseconds: float = 0.0
+    """Until the mathematics was typeset."""
+    work: float = 0.0
+    """Milliseconds that the page's thread had then spent on the processor."""
 
 
 @pytest.fixture(scope="module")
@@ -145,13 +156,23 @@ def open_context(browser: Browser, site: str) -> Iterator[Callable[..., BrowserC
 
 
 def look(context: BrowserContext, address: str) -> Seen:
-    """Open an address, and wait for all that its page loads."""
-    seen = Seen(context.new_page(), [], [])
+    """Open an address, and take the time until its mathematics is typeset."""
+    seen = Seen(context.new_page())
     seen.page.on("request", lambda request: seen.requests.append(request.url))
     seen.page.on("console", lambda m: seen.complaints.append(m.text) if m.type == "error" else None)
     seen.page.on("pageerror", lambda error: seen.complaints.append(str(error)))
     seen.page.on("requestfailed", lambda request: seen.complaints.append(f"failed: {request.url}"))
-    seen.page.goto(address)
+    session = context.new_cdp_session(seen.page)
+    session.send("Network.enable")
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+    session.on("Network.loadingFinished", lambda event: seen.bytes.append(event["encodedDataLength"]))
+    seen.page.goto(address, wait_until="domcontentloaded")
+    seen.milliseconds = seen.page.evaluate(
+        "async () => { await window.MathJax?.startup?.promise; return performance.now(); }"
+    )
+    metrics = {m["name"]: m["value"] for m in session.send("Performance.getMetrics")["metrics"]}
+    seen.work = 1000 * metrics["ThreadTime"]
+    seen.page.wait_for_load_state()
     return seen
 
 
@@ -173,8 +194,7 @@ def visit(open_context: Callable[..., BrowserContext], site: str) -> Iterator[Ca
 
 
 def settle(page: Page) -> None:
-    """Wait until the mathematics is typeset and each figure with sliders has come."""
-    page.evaluate("() => window.MathJax?.startup?.promise")
+    """Wait until each figure with sliders has come, and each quiz."""
     page.wait_for_function(
         "() => [...document.querySelectorAll('.slider-figure')]"
         ".every((figure) => figure.querySelector('[role=slider]'))"
@@ -185,10 +205,11 @@ def settle(page: Page) -> None:
     )
 
 
-def record(page: str, figures: dict[str, float]) -> None:
+def record(page: str, width: int, figures: dict[str, float]) -> None:
     """Keep the figures of a page, for the table that ends the tests."""
     FIGURES.mkdir(parents=True, exist_ok=True)
-    (FIGURES / f"{page.replace('/', '-')}.json").write_text(json.dumps({"page": page, **figures}))
+    name = f"{page.replace('/', '-')}-{width:04}.json"
+    (FIGURES / name).write_text(json.dumps({"page": page, "width": width, **figures}))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -198,8 +219,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if rows:
         terminalreporter.section("first visit of each page")
         terminalreporter.write_line(
-            f"{'page':45} {'kB compressed':>14} {'ms to typeset':>14} {'ms of work':>11}"
+            f"{'page':45} {'width':>5} {'kB compressed':>14} {'ms to typeset':>14} {'ms of work':>11}"
         )
     for row in rows:
-        line = f"{row['page']:45} {row['kB']:14.0f} {row['ms']:14.0f} {row['work']:11.0f}"
-        terminalreporter.write_line(line)
+        terminalreporter.write_line(
+            f"{row['page']:45} {row['width']:5} {row['kB']:14.0f} {row['ms']:14.0f} {row['work']:11.0f}"
+        )
