@@ -1,4 +1,3 @@
-import importlib.util
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -15,13 +14,10 @@ RUN, QUICK = Run("2026-01-01", 4e12, True), Run("2026-01-02", 5e12, False)
 
 
 @pytest.fixture(scope="module")
-def benchmark():
+def benchmark(load):
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(FOLDER)
-        spec = importlib.util.spec_from_file_location("benchmark_gpu", FOLDER / "gpu.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        yield module
+        yield load("gpu")
         sys.modules.pop("gpu_cases")
 
 

@@ -1,8 +1,6 @@
 import json
-import os
 import subprocess
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +17,8 @@ def run(*arguments):
 
 
 @pytest.fixture(scope="module")
-def benchmark():
-    spec = spec_from_file_location("benchmark_lab", BENCHMARK)
-    module = module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
-        spec.loader.exec_module(module)
-    return module
+def benchmark(load):
+    return load("lab")
 
 
 def test_the_command_prints_a_table_and_writes_json(tmp_path):

@@ -23,16 +23,8 @@ def run(*arguments):
 
 
 @pytest.fixture(scope="module")
-def benchmark():
-    import importlib.util
-
-    spec = importlib.util.spec_from_file_location("benchmark_reference", BENCHMARK)
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-            patch.setenv(name, "1")
-        spec.loader.exec_module(module)
-    return module
+def benchmark(load):
+    return load("reference")
 
 
 def test_the_command_prints_a_table_and_writes_json(tmp_path):

@@ -1,20 +1,14 @@
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 import torch
 
-BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "torch_cpu.py"
 SHAPES = [(4, 3), (2, 3, 2, 2)]
 
 
 @pytest.fixture(scope="module")
-def benchmark():
-    spec = importlib.util.spec_from_file_location("benchmark_torch_cpu", BENCHMARK)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def benchmark(load):
+    return load("torch_cpu")
 
 
 @pytest.fixture(autouse=True)

@@ -49,6 +49,7 @@ def test_a_failure_is_shown_and_returned(code, monkeypatch, capsys):
         return subprocess.CompletedProcess(command, code, "details\n=== 3 passed in 1.0s ===\n", "")
 
     monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     assert portability.main(["--quick", "--cores", "4"]) == code
     assert [command[7:9] for command, _ in seen] == [["--numprocesses", n] for n in "244"]
     assert {environment["OMP_WAIT_POLICY"] for _, environment in seen} == {"PASSIVE"}
