@@ -1,3 +1,4 @@
+import gc
 import os
 from collections import defaultdict
 from multiprocessing import forkserver
@@ -39,3 +40,9 @@ def pytest_collection_modifyitems(config, items):
     kept = {item for same in alike.values() for item in same[:: -(-len(same) // MOST)]}
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = [item for item in items if item in kept]
+
+
+def pytest_collection_finish():
+    """Spare the collector of garbage what is there to stay: ten thousand tests, PyTorch, Matplotlib."""
+    gc.collect()
+    gc.freeze()
