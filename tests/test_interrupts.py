@@ -24,7 +24,7 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).parents[1]
-KILLS = 13
+KILLS = {"experiments": 12, "progress": 18, "refresh": 8, "download": 14}  # fewer of what takes longest
 
 Start = Callable[[int], int]
 
@@ -77,8 +77,8 @@ def forking(folder: Path, imports: str, job: str, **environment: str) -> Iterato
         ask.close()
 
 
-def kills(start: Start, path: Path) -> Iterator[int]:
-    """Kill the job many times, up to twice as late as it first wrote ``path``; yield its numbers."""
+def kills(start: Start, path: Path, number: int) -> Iterator[int]:
+    """Kill the job ``number`` times, up to twice as late as it first wrote ``path``; yield its numbers."""
     began = time.monotonic()
     process = start(0)
     while not path.exists():
@@ -88,7 +88,7 @@ def kills(start: Start, path: Path) -> Iterator[int]:
     os.kill(process, signal.SIGKILL)
     yield 0
     rng = random.Random(0)
-    for i in range(1, KILLS):
+    for i in range(1, number):
         process = start(i * 1000)
         time.sleep(rng.uniform(0, 2 * lasts))
         os.kill(process, signal.SIGKILL)
@@ -113,7 +113,7 @@ records.run(experiment, folder=folder)
     found = set()
     path = tmp_path / "trial.json"
     with forking(tmp_path, imports.format(), job.format()) as start:
-        for _ in kills(start, path):
+        for _ in kills(start, path, KILLS["experiments"]):
             record = json.loads(path.read_bytes())
             plus = record["settings"]["part"]["plus"]
             assert [row[0] for row in record["metrics"]["part"]["value"]] == [plus, plus + 1]
@@ -129,7 +129,7 @@ def test_progress(tmp_path: Path) -> None:
     solved: set[str] = set()
     path = tmp_path / "progress.json"
     with forking(tmp_path, imports, job, BNLIB_DATA=str(tmp_path)) as start:
-        for _ in kills(start, path):
+        for _ in kills(start, path, KILLS["progress"]):
             now = set(json.loads(path.read_bytes())["solved"])
             assert solved <= now, "what was solved is lost"
             solved = now
@@ -151,7 +151,7 @@ from refresh import refresh
     outputs = set()
     path = tmp_path / "edited.ipynb"
     with forking(tmp_path, imports, REFRESH.format()) as start:
-        for _ in kills(start, tmp_path / "stored"):
+        for _ in kills(start, tmp_path / "stored", KILLS["refresh"]):
             cell = nbformat.read(path, as_version=4).cells[-1]
             shown = [output.data["text/plain"] for output in cell.outputs]
             assert shown in ([], [cell.source.split()[0]]), "an output of another cell's source"
@@ -201,7 +201,7 @@ cached = Path(sys.argv[1]) / "fashion-mnist" / "a.gz"
     path = tmp_path / "fashion-mnist" / "a.gz"
     try:
         with forking(tmp_path, imports, job, BNLIB_CACHE=str(tmp_path)) as start:
-            for _ in kills(start, path):
+            for _ in kills(start, path, KILLS["download"]):
                 assert not path.exists() or path.read_bytes() == Slow.content
                 seen.add(path.exists())
     finally:
