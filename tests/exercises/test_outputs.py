@@ -78,6 +78,8 @@ def test_not_all_that_can_be_detached_is_a_tensor():
         ([0.5e-5], [0.0], 1e-5, True),
         ([np.nan], [np.inf], 1.0, False),
         ([np.inf], [np.nan], 1.0, False),
+        ([], [], 1e-5, True),
+        ([np.inf], [np.inf], 1e-5, True),
         ([np.nan, 1.0], [np.nan, 1.0], 1e-5, True),
         ([np.inf, 1.0], [2 * HUGE, 1.0], 1e-5, True),
         ([HUGE / 2, 1.0], [2 * HUGE, 1.0], 1e-5, False),
