@@ -20,7 +20,12 @@ SINGLES = [(id, names) for id, one in EXERCISES.items() for names in one.combina
 PAIRS = [(id, names) for id, one in EXERCISES.items() for names in one.combinations if len(names) == 2]
 
 
-@pytest.mark.parametrize(("id", "names"), SINGLES, ids=str)
+def plain(value):
+    """Name a parameter in ASCII: by other names, pytest finds a test only the first time in a process."""
+    return str(value).encode("ascii", "replace").decode()
+
+
+@pytest.mark.parametrize(("id", "names"), SINGLES, ids=plain)
 def test_each_mistake_is_caught_and_named(id, names):
     result = check(id, EXERCISES[id].variant(names))
     assert result.outcome in ("wrong", "raised")
@@ -30,7 +35,7 @@ def test_each_mistake_is_caught_and_named(id, names):
     assert mistake.message in result.message
 
 
-@pytest.mark.parametrize(("id", "names"), PAIRS, ids=str)
+@pytest.mark.parametrize(("id", "names"), PAIRS, ids=plain)
 def test_each_pair_of_mistakes_is_caught_and_named(id, names):
     result = judge(EXERCISES[id], EXERCISES[id].variant(names))
     assert not result.passed
